@@ -1,0 +1,59 @@
+# `make` lists the targets. On a new machine: `make demo`, `make test`.
+#   ORT=cpu|gpu      ONNX Runtime for CPU or for NVIDIA GPUs (default: the one already chosen, else cpu)
+#   CARGOFLAGS=…     more options for cargo build, test, bench, clippy and doc
+#   TESTFLAGS=…      more options for cargo test alone
+#   PLUGIN_DIR=…     where `make install` puts the plugin
+
+CARGO ?= cargo
+CARGOFLAGS ?=
+TESTFLAGS ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+PLUGIN := libgstonnxsegment.so
+PLUGIN_DIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
+
+# rustup's place, for shells that were open before rustup came.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export ORT
+
+.PHONY: help setup build demo test lint bench install uninstall clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install what is missing: Debian packages, ONNX Runtime, the demo scene, crates
+	@tools/setup.sh
+
+build: setup ## build the plugin
+	$(CARGO) build --release $(CARGOFLAGS)
+
+demo: build ## segment the demo scene into out/: masks, overlay, uncertainty, a video, and a table of scores
+	pipelines/demo.sh
+
+test: build ## run all tests; needs no network once `make setup` has run
+	G_DEBUG=fatal_warnings $(CARGO) test --release $(CARGOFLAGS) $(TESTFLAGS)
+	tests/shell/run.sh
+
+lint: setup ## check formatting, clippy and the documentation
+	@$(CARGO) fmt --version >/dev/null && $(CARGO) clippy --version >/dev/null || \
+	  { echo 'lint: rustfmt and clippy are needed: rustup component add rustfmt clippy' >&2; exit 1; }
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --all-targets $(CARGOFLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps $(CARGOFLAGS)
+
+bench: build ## run the benchmarks (minutes; see BENCHMARKS.md)
+	$(CARGO) bench $(CARGOFLAGS)
+
+install: build ## put the plugin into your GStreamer plugin folder
+	@mkdir -p "$(PLUGIN_DIR)"
+	@cp "$(TARGET_DIR)/release/$(PLUGIN)" "$(PLUGIN_DIR)/.$(PLUGIN).new"
+	@mv -f "$(PLUGIN_DIR)/.$(PLUGIN).new" "$(PLUGIN_DIR)/$(PLUGIN)"
+	@echo "installed: $(PLUGIN_DIR)/$(PLUGIN)"
+
+uninstall: ## remove the plugin from there
+	@rm -f "$(PLUGIN_DIR)/$(PLUGIN)"
+	@echo "removed: $(PLUGIN_DIR)/$(PLUGIN)"
+
+clean: ## remove target/ and out/
+	$(CARGO) clean
+	rm -rf out

@@ -1,0 +1,984 @@
+//! Members × transforms → passes, and their scheduling over sessions, batches and threads.
+//!
+//! One budget of threads: as many workers, each running one pass at a time on a session of its own. While fewer
+//! passes are at hand than threads, a pass spreads over several. Passes are folded in their order, whichever
+//! finishes first, so a result does not depend on timing or on the number of threads.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ort::session::{RunOptions, Session};
+use ort::value::DynValue;
+
+use super::decide::Decision;
+use super::error::{Error, Result};
+use super::lock;
+use super::merge::{Domain, Merge, Merged, Merger, Uncertainty};
+use super::onnx::OnnxFile;
+use super::pixels::{Conversion, Frame, FrameFormat, Planes};
+use super::runtime::{Model, Policy, Provider, SessionOptions};
+use super::settings::{Fact, MemberSettings, Named, Settings, Source};
+use super::spec::{self, ElementType, Form, Link, ModelSpec, OutputShape};
+use super::stage::{Slot, Stage};
+use super::tta::Transform;
+
+/// One model of the ensemble.
+pub struct Member {
+    pub spec: ModelSpec,
+    pub weight: f32,
+    /// What the probe run found.
+    pub output: OutputShape,
+    options: SessionOptions,
+    /// The opened model by the number of threads that a run spreads over.
+    models: Mutex<BTreeMap<usize, Arc<Model>>>,
+}
+
+impl Member {
+    fn model(&self, threads: usize, most: usize) -> Result<Arc<Model>> {
+        let mut models = lock(&self.models);
+        if let Some(model) = models.get(&threads) {
+            return Ok(model.clone());
+        }
+        let options = SessionOptions { intra_threads: threads, ..self.options.clone() };
+        let model = Model::open(&self.spec.path, &options, most)?;
+        models.insert(threads, model.clone());
+        Ok(model)
+    }
+}
+
+/// Members, transforms and the rules of their merge, ready to run.
+pub struct Ensemble {
+    inner: Arc<Inner>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+struct Inner {
+    members: Vec<Member>,
+    transforms: Vec<Transform>,
+    domain: Domain,
+    link: Link,
+    /// Channels of the merge; `None` = as many classes as label models show.
+    channels: Option<usize>,
+    class_names: Option<Vec<String>>,
+    decision: Decision,
+    uncertainty: Uncertainty,
+    threads: usize,
+    batch: usize,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    counters: Counters,
+    warnings: Vec<String>,
+    active: String,
+}
+
+/// What has been done, since the ensemble was loaded.
+#[derive(Debug, Default)]
+struct Counters {
+    frames: AtomicU64,
+    passes: AtomicU64,
+    convert: AtomicU64,
+    run: AtomicU64,
+    merge: AtomicU64,
+}
+
+/// A reading of what has been done; times are summed over threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    pub frames: u64,
+    pub passes: u64,
+    /// Pixels to model inputs.
+    pub convert: Duration,
+    /// Inside ONNX Runtime.
+    pub run: Duration,
+    /// Model outputs to merged scores.
+    pub merge: Duration,
+}
+
+/// How an ensemble treats frames of one format.
+pub struct Plan {
+    pub format: FrameFormat,
+    /// The distinct conversions that members need.
+    conversions: Vec<Conversion>,
+    /// For each member, its conversion.
+    by_member: Vec<usize>,
+}
+
+impl Plan {
+    fn size(&self, member: usize) -> (usize, usize) {
+        let conversion = &self.conversions[self.by_member[member]];
+        (conversion.height, conversion.width)
+    }
+}
+
+/// A frame on its way to merged scores.
+pub struct Job {
+    plan: Arc<Plan>,
+    frame: Box<dyn Frame>,
+    planes: Vec<OnceLock<Planes>>,
+    fold: Mutex<Fold>,
+    outcome: Mutex<Option<Result<Arc<Merged>>>>,
+    done: Condvar,
+    cancelled: AtomicBool,
+    running: Mutex<Vec<Arc<RunOptions>>>,
+}
+
+struct Fold {
+    /// The next pass in order.
+    next: usize,
+    /// Outputs that came before their turn.
+    parked: BTreeMap<usize, Output>,
+    merger: Option<Merger>,
+}
+
+struct Output {
+    value: Arc<DynValue>,
+    shape: OutputShape,
+    slot: usize,
+}
+
+impl Job {
+    /// Waits for the merged scores.
+    ///
+    /// # Errors
+    /// The first failure of a pass, or [`Error::Cancelled`].
+    pub fn wait(&self) -> Result<Arc<Merged>> {
+        let mut outcome = lock(&self.outcome);
+        loop {
+            if let Some(outcome) = &*outcome {
+                return outcome.clone();
+            }
+            outcome = self.done.wait(outcome).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    /// Withdraws the frame: passes not begun are skipped, those under way are terminated.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.finish(Err(Error::Cancelled));
+        for options in lock(&self.running).iter() {
+            // Termination can fail only for options that are gone.
+            let _ = options.terminate();
+        }
+    }
+
+    /// The frame that was submitted.
+    pub fn frame(&self) -> &dyn Frame {
+        &*self.frame
+    }
+
+    fn is_over(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst) || lock(&self.outcome).is_some()
+    }
+
+    /// Sets the outcome, unless there is one.
+    fn finish(&self, result: Result<Arc<Merged>>) {
+        lock(&self.outcome).get_or_insert(result);
+        self.done.notify_all();
+    }
+}
+
+/// Frames that go through the models together, and the runs that this takes.
+struct Group {
+    jobs: Vec<Arc<Job>>,
+    runs: Vec<Run>,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// The next run to begin.
+    next: usize,
+    /// Runs finished, from the first on without a gap.
+    frontier: usize,
+    finished: Vec<bool>,
+}
+
+/// One call of ONNX Runtime: a member on some (frame, pass) inputs.
+struct Run {
+    member: usize,
+    /// Index of the job in its group, and of the pass in the job's order.
+    slots: Vec<(usize, usize)>,
+    batch: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    groups: VecDeque<Arc<Group>>,
+    /// Frames that wait for company.
+    gathering: Vec<Arc<Job>>,
+    deadline: Option<Instant>,
+    running: usize,
+    closed: bool,
+}
+
+impl Ensemble {
+    /// Opens every member, probes it, and checks that the members fit together.
+    ///
+    /// # Errors
+    /// Everything that can be wrong with settings, files and the runtime; see [`Error`].
+    pub fn load(settings: &Settings) -> Result<Ensemble> {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = match settings.threads {
+            None | Some(0) => cores,
+            Some(n) => n.min(256),
+        };
+        let transforms = settings.tta.clone().unwrap_or(vec![Transform::Identity]);
+        let domain = settings.domain.unwrap_or_default();
+        let Merge::Mean = settings.merge.unwrap_or_default();
+        let options = SessionOptions {
+            providers: settings.providers.clone().unwrap_or(vec![Provider::Cpu]),
+            policy: settings.policy.unwrap_or(Policy::Fallback),
+            device_id: settings.device_id.unwrap_or(0),
+            optimization: settings.optimization.unwrap_or_default(),
+            intra_threads: 1,
+            execution: settings.execution.clone(),
+        };
+        if options.providers.is_empty() {
+            return Err(Error::setting("execution-provider", "", "name at least one of cpu, cuda, tensorrt"));
+        }
+
+        let mut warnings = Vec::new();
+        let mut active = Vec::new();
+        let mut members = Vec::new();
+        for stated in settings.resolve_members()? {
+            let (member, warning, provider) = open(&stated, &options, threads)?;
+            for (text, list) in [(warning, &mut warnings), (Some(provider), &mut active)] {
+                list.extend(text.filter(|text| !list.contains(text)));
+            }
+            warnings.extend(activation_warning(&member));
+            members.push(member);
+        }
+        agree_on_size(&members, &transforms)?;
+        let (channels, link) = agree_on_classes(&members, domain, settings)?;
+        let class_names = agree_on_names(&members, channels, settings)?;
+        let classes = channels.map(|c| c.max(2));
+        let threshold = agree_on_threshold(&members, settings)?;
+        let decision =
+            Decision::new(threshold, settings.label_offset.unwrap_or(0), settings.mask_values.clone(), classes)?;
+        let on_gpu = lock(&members[0].models).values().any(|m| m.on_gpu());
+        let inner = Arc::new(Inner {
+            members,
+            transforms,
+            domain,
+            link,
+            channels,
+            class_names,
+            decision,
+            uncertainty: settings.uncertainty.unwrap_or_default(),
+            threads,
+            batch: settings.batch_size.unwrap_or(1),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            counters: Counters::default(),
+            warnings,
+            active: active.join(","),
+        });
+        // A GPU runs one pass at a time; a second worker prepares and folds meanwhile.
+        let count = if on_gpu { threads.min(2) } else { threads };
+        let mut workers = Vec::new();
+        for k in 0..count {
+            let inner = inner.clone();
+            let worker = std::thread::Builder::new()
+                .name(format!("onnxsegment-{k}"))
+                .spawn(move || inner.work())
+                .map_err(|e| Error::Runtime(format!("a worker thread cannot be started: {e}; lower threads")))?;
+            workers.push(worker);
+        }
+        Ok(Ensemble { inner, workers })
+    }
+
+    pub fn members(&self) -> &[Member] {
+        &self.inner.members
+    }
+
+    pub fn transforms(&self) -> &[Transform] {
+        &self.inner.transforms
+    }
+
+    /// Number of classes, 2 for one-channel models; `None` when label models do not tell.
+    pub fn classes(&self) -> Option<usize> {
+        self.inner.channels.map(|c| c.max(2))
+    }
+
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.inner.class_names.as_deref()
+    }
+
+    pub fn decision(&self) -> &Decision {
+        &self.inner.decision
+    }
+
+    /// Things that work otherwise than asked, each a sentence.
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+
+    /// The execution providers that really run, the busiest first.
+    pub fn active_provider(&self) -> &str {
+        &self.inner.active
+    }
+
+    /// Passes per frame: members × transforms.
+    pub fn passes(&self) -> usize {
+        self.inner.members.len() * self.inner.transforms.len()
+    }
+
+    /// Frames that are gathered for one batch.
+    pub fn frames_per_batch(&self) -> usize {
+        self.inner.batch.div_ceil(self.inner.transforms.len())
+    }
+
+    /// Frames worth having under way at once: enough to keep every worker busy, no more.
+    pub fn frames_in_flight(&self) -> usize {
+        (self.workers.len().div_ceil(self.passes()) + 1) * self.frames_per_batch()
+    }
+
+    pub fn stats(&self) -> Stats {
+        let c = &self.inner.counters;
+        let time = |t: &AtomicU64| Duration::from_nanos(t.load(Ordering::Relaxed));
+        Stats {
+            frames: c.frames.load(Ordering::Relaxed),
+            passes: c.passes.load(Ordering::Relaxed),
+            convert: time(&c.convert),
+            run: time(&c.run),
+            merge: time(&c.merge),
+        }
+    }
+
+    /// The frame size that fixed-size members want, as height × width; `None` where any will do.
+    pub fn fixed_size(&self) -> (Option<usize>, Option<usize>) {
+        let first = |f: fn(&ModelSpec) -> Option<usize>| self.inner.members.iter().find_map(|m| f(&m.spec));
+        (first(|s| s.input.height), first(|s| s.input.width))
+    }
+
+    /// Fits the ensemble to frames of one format.
+    ///
+    /// # Errors
+    /// A size or number of bands that a member cannot take, pixels whose scale nothing tells, or too little memory.
+    pub fn plan(&self, format: FrameFormat) -> Result<Arc<Plan>> {
+        let mut conversions: Vec<Conversion> = Vec::new();
+        let mut by_member = Vec::new();
+        for member in &self.inner.members {
+            let input = &member.spec.input;
+            let wanted = [(input.width, format.width), (input.height, format.height)];
+            if wanted.iter().any(|(fixed, found)| fixed.is_some_and(|f| f != *found)) {
+                let dim = |d: Option<usize>| d.map_or("any".to_string(), |d| d.to_string());
+                return Err(Error::Frame(format!(
+                    "{} takes frames of {}x{} (width x height), the frame is {}x{}; put `videoconvert ! videoscale` \
+                     before onnxsegment, or for large pictures `tilesplit`",
+                    input.file,
+                    dim(input.width),
+                    dim(input.height),
+                    format.width,
+                    format.height
+                )));
+            }
+            let conversion = Conversion::plan(input, &format)?;
+            let k = conversions.iter().position(|c| *c == conversion).unwrap_or_else(|| {
+                conversions.push(conversion);
+                conversions.len() - 1
+            });
+            by_member.push(k);
+        }
+        let plan = Arc::new(Plan { format, conversions, by_member });
+        self.check_memory(&plan)?;
+        Ok(plan)
+    }
+
+    /// Refuses frames whose planes, tensors and scores alone exceed the memory there is. A model's own working
+    /// memory comes on top.
+    fn check_memory(&self, plan: &Plan) -> Result<()> {
+        let Some(available) = available_memory() else {
+            return Ok(());
+        };
+        let planes: usize = plan.conversions.iter().map(Conversion::size).sum();
+        let pixels = plan.format.width * plan.format.height;
+        let scores = 4 * pixels * self.inner.channels.unwrap_or(2);
+        let tensors: usize = (0..self.inner.members.len())
+            .map(|m| {
+                let (h, w) = plan.size(m);
+                plan.conversions[plan.by_member[m]].size() + 4 * h * w * self.inner.members[m].output.channels
+            })
+            .max()
+            .unwrap_or(0);
+        let needed = planes + scores + tensors * self.inner.batch.max(1);
+        if needed <= available {
+            return Ok(());
+        }
+        let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
+        Err(Error::Memory(format!(
+            "a {}x{} frame needs at least {:.1} GiB for its pixels and scores, and {:.1} GiB are free; cut it into \
+             tiles (`tilesplit`, or `rastersrc` for files)",
+            plan.format.width,
+            plan.format.height,
+            gib(needed),
+            gib(available)
+        )))
+    }
+
+    /// Gives a frame to the workers. `uncertainty` asks for that view too.
+    ///
+    /// Frames of a batch wait for company until [`Ensemble::frames_per_batch`] are there, `patience` has passed,
+    /// or [`Ensemble::seal`] is called.
+    pub fn submit(&self, plan: &Arc<Plan>, frame: Box<dyn Frame>, uncertainty: bool, patience: Option<Duration>) -> Arc<Job> {
+        let inner = &self.inner;
+        let checked = frame.view().check();
+        let uncertainty = uncertainty.then_some(inner.uncertainty);
+        let size = (plan.format.height, plan.format.width);
+        let job = Arc::new(Job {
+            plan: plan.clone(),
+            frame,
+            planes: plan.conversions.iter().map(|_| OnceLock::new()).collect(),
+            fold: Mutex::new(Fold {
+                next: 0,
+                parked: BTreeMap::new(),
+                merger: Some(Merger::new(inner.domain, inner.link, inner.channels, size, uncertainty)),
+            }),
+            outcome: Mutex::new(None),
+            done: Condvar::new(),
+            cancelled: AtomicBool::new(false),
+            running: Mutex::default(),
+        });
+        if let Err(e) = checked {
+            job.finish(Err(e));
+            return job;
+        }
+        let mut queue = lock(&inner.queue);
+        if queue.gathering.first().is_some_and(|first| !Arc::ptr_eq(&first.plan, plan)) {
+            inner.seal(&mut queue);
+        }
+        queue.gathering.push(job.clone());
+        if queue.gathering.len() >= self.frames_per_batch() {
+            inner.seal(&mut queue);
+        } else if queue.deadline.is_none() {
+            queue.deadline = patience.map(|p| Instant::now() + p);
+        }
+        drop(queue);
+        inner.changed.notify_all();
+        job
+    }
+
+    /// Lets an unfilled batch go: no further frame will join it.
+    pub fn seal(&self) {
+        self.inner.seal(&mut lock(&self.inner.queue));
+        self.inner.changed.notify_all();
+    }
+
+    /// Measures the time that one frame of a plan takes with all workers busy, by running one pass of each member.
+    ///
+    /// # Errors
+    /// What a pass can meet.
+    pub fn measure(&self, plan: &Plan) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for (m, member) in self.inner.members.iter().enumerate() {
+            let mut session = member.model(1, self.inner.threads)?.session()?;
+            let begin = Instant::now();
+            probe(&mut session, &member.spec, plan.size(m))?;
+            total += begin.elapsed() * self.inner.transforms.len() as u32;
+        }
+        Ok(total / self.workers.len() as u32)
+    }
+}
+
+impl Drop for Ensemble {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.inner.queue);
+        queue.closed = true;
+        let waiting = queue.gathering.drain(..).collect::<Vec<_>>();
+        let jobs: Vec<_> = queue.groups.drain(..).flat_map(|g| g.jobs.clone()).chain(waiting).collect();
+        drop(queue);
+        jobs.iter().for_each(|job| job.cancel());
+        self.inner.changed.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has failed its job already.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Inner {
+    fn seal(&self, queue: &mut Queue) {
+        queue.deadline = None;
+        if queue.gathering.is_empty() {
+            return;
+        }
+        let jobs = std::mem::take(&mut queue.gathering);
+        let runs = self.runs(&jobs[0].plan, jobs.len());
+        let finished = vec![false; runs.len()];
+        let progress = Mutex::new(Progress { next: 0, frontier: 0, finished });
+        queue.groups.push_back(Arc::new(Group { jobs, runs, progress }));
+    }
+
+    /// The runs of a group of frames, member by member. Inputs of one run have the same size: on frames that are
+    /// not square, transforms that swap the axes go apart.
+    fn runs(&self, plan: &Plan, jobs: usize) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for (m, member) in self.members.iter().enumerate() {
+            let (height, width) = plan.size(m);
+            let batch = member.spec.input.batch.unwrap_or(self.batch);
+            let swaps = |t: &Transform| height != width && t.swaps_axes();
+            for swapped in [false, true] {
+                let passes = self.transforms.iter().enumerate().filter(|(_, t)| swaps(t) == swapped);
+                let slots: Vec<_> = passes
+                    .flat_map(|(k, _)| (0..jobs).map(move |job| (job, m * self.transforms.len() + k)))
+                    .collect();
+                for slots in slots.chunks(batch) {
+                    runs.push(Run {
+                        member: m,
+                        slots: slots.to_vec(),
+                        batch: member.spec.input.batch.unwrap_or(slots.len()),
+                    });
+                }
+            }
+        }
+        runs
+    }
+
+    fn work(&self) {
+        let mut stage = Stage::default();
+        while let Some((group, run, threads)) = self.next() {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.run(&group, run, threads, &mut stage)));
+            let error = match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(e)) => Some(e),
+                Err(panic) => {
+                    stage = Stage::default();
+                    let text = panic.downcast_ref::<String>().cloned();
+                    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+                    Some(Error::Runtime(format!(
+                        "internal error in a pass ({}); please report it",
+                        text.unwrap_or_else(|| "no message".into())
+                    )))
+                }
+            };
+            if let Some(error) = error {
+                group.jobs.iter().for_each(|job| job.finish(Err(error.clone())));
+            }
+            let mut progress = lock(&group.progress);
+            progress.finished[run] = true;
+            while progress.finished.get(progress.frontier) == Some(&true) {
+                progress.frontier += 1;
+            }
+            drop(progress);
+            lock(&self.queue).running -= 1;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for a run to do; also says over how many threads it may spread. `None` when the ensemble closes.
+    fn next(&self) -> Option<(Arc<Group>, usize, usize)> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.closed {
+                return None;
+            }
+            let now = Instant::now();
+            if queue.deadline.is_some_and(|d| d <= now) {
+                self.seal(&mut queue);
+            }
+            if let Some((group, run)) = self.pick(&mut queue) {
+                let waiting: usize = queue.groups.iter().map(|g| g.runs.len() - lock(&g.progress).next).sum();
+                queue.running += 1;
+                let share = (self.threads / (queue.running + waiting)).max(1);
+                return Some((group, run, 1 << share.ilog2()));
+            }
+            queue = match queue.deadline {
+                None => self.changed.wait(queue).unwrap_or_else(|e| e.into_inner()),
+                Some(deadline) => {
+                    let result = self.changed.wait_timeout(queue, deadline - now);
+                    result.unwrap_or_else(|e| e.into_inner()).0
+                }
+            };
+        }
+    }
+
+    /// The first run that may begin. A run too far ahead of the oldest unfinished one waits, so that few outputs
+    /// are parked.
+    fn pick(&self, queue: &mut Queue) -> Option<(Arc<Group>, usize)> {
+        let ahead = 2 * self.threads;
+        for k in 0..queue.groups.len() {
+            let group = queue.groups[k].clone();
+            let mut progress = lock(&group.progress);
+            if progress.next >= progress.frontier + ahead {
+                continue;
+            }
+            let run = progress.next;
+            progress.next += 1;
+            let begun = progress.next == group.runs.len();
+            drop(progress);
+            if begun {
+                queue.groups.remove(k);
+            }
+            return Some((group, run));
+        }
+        None
+    }
+
+    fn run(&self, group: &Group, run: usize, threads: usize, stage: &mut Stage) -> Result<()> {
+        let run = &group.runs[run];
+        if run.slots.iter().all(|(job, _)| group.jobs[*job].is_over()) {
+            return Ok(());
+        }
+        let member = &self.members[run.member];
+        let plan = &group.jobs[0].plan;
+        let conversion = plan.by_member[run.member];
+        let size = plan.size(run.member);
+        let slots: Vec<Slot> = run
+            .slots
+            .iter()
+            .map(|(job, pass)| Slot {
+                planes: self.planes(&group.jobs[*job], conversion),
+                transform: self.transforms[pass % self.transforms.len()],
+            })
+            .collect();
+        let begin = Instant::now();
+        let failed = |e: ort::Error| Error::model(&member.spec.path, format!("ONNX Runtime failed on it: {e}"));
+        let input = stage.prepare(&member.spec, &slots, run.batch, size).map_err(failed)?;
+        self.count(&self.counters.convert, begin);
+
+        let options = Arc::new(RunOptions::new().map_err(failed)?);
+        let jobs = || run.slots.iter().map(|(job, _)| &group.jobs[*job]);
+        jobs().for_each(|job| lock(&job.running).push(options.clone()));
+        let result = (|| {
+            if jobs().all(|job| job.is_over()) {
+                return Ok(None);
+            }
+            let mut session = member.model(threads, self.threads)?.session()?;
+            let begin = Instant::now();
+            let mut outputs = session
+                .run_with_options([input], &options)
+                .map_err(failed)?;
+            self.count(&self.counters.run, begin);
+            Ok(outputs.remove(&member.spec.output.name))
+        })();
+        jobs().for_each(|job| lock(&job.running).retain(|o| !Arc::ptr_eq(o, &options)));
+        let value = match result {
+            Ok(Some(value)) => Arc::new(value),
+            Ok(None) => return Ok(()),
+            Err(_) if jobs().all(|job| job.is_over()) => return Ok(()), // terminated
+            Err(e) => return Err(e),
+        };
+        let shape = output_shape(&member.spec, slots[0].transform.size(size), run.batch, &value)?;
+        if shape.channels != member.output.channels {
+            return Err(Error::model(
+                &member.spec.path,
+                format!("gave {} channels on this frame and {} before", shape.channels, member.output.channels),
+            ));
+        }
+        self.counters.passes.fetch_add(run.slots.len() as u64, Ordering::Relaxed);
+        for (slot, (job, pass)) in run.slots.iter().enumerate() {
+            let output = Output { value: value.clone(), shape, slot };
+            self.fold(&group.jobs[*job], *pass, output, stage)?;
+        }
+        Ok(())
+    }
+
+    fn planes<'a>(&self, job: &'a Job, conversion: usize) -> &'a Planes {
+        job.planes[conversion].get_or_init(|| {
+            let begin = Instant::now();
+            let planes = job.plan.conversions[conversion].run(&job.frame.view());
+            self.count(&self.counters.convert, begin);
+            planes
+        })
+    }
+
+    /// Folds a pass's output and every parked one whose turn it then is.
+    fn fold(&self, job: &Job, pass: usize, output: Output, stage: &mut Stage) -> Result<()> {
+        let mut fold = lock(&job.fold);
+        fold.parked.insert(pass, output);
+        let Fold { next, parked, merger } = &mut *fold;
+        let Some(running) = merger else {
+            return Ok(());
+        };
+        let begin = Instant::now();
+        while let Some(output) = parked.remove(next) {
+            if job.is_over() {
+                return Ok(());
+            }
+            let m = *next / self.transforms.len();
+            let member = &self.members[m];
+            stage.fold(
+                &member.spec,
+                output.shape,
+                &output.value,
+                output.slot,
+                self.transforms[*next % self.transforms.len()],
+                job.plan.size(m),
+                (job.plan.format.height, job.plan.format.width),
+                member.weight,
+                running,
+            )?;
+            *next += 1;
+        }
+        if *next == self.members.len() * self.transforms.len()
+            && let Some(merger) = merger.take()
+        {
+            let merged = Arc::new(merger.finish());
+            self.count(&self.counters.merge, begin);
+            self.counters.frames.fetch_add(1, Ordering::Relaxed);
+            job.finish(Ok(merged));
+        } else {
+            self.count(&self.counters.merge, begin);
+        }
+        Ok(())
+    }
+
+    fn count(&self, counter: &AtomicU64, begin: Instant) {
+        counter.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Opens and probes a member: the member, a warning, and the provider that runs it.
+fn open(stated: &MemberSettings, options: &SessionOptions, threads: usize) -> Result<(Member, Option<String>, String)> {
+    let path = &stated.model;
+    let onnx = OnnxFile::read(path)?;
+    let model = Model::open(path, options, threads)?;
+    let spec = ModelSpec::resolve(path, &onnx, &model.inputs, &model.outputs, &stated.facts)?;
+    let (size, output) = {
+        let mut session = model.session()?;
+        probe_smallest(&mut session, &spec)?
+    };
+    let provider = model.active_provider(|session| probe(session, &spec, size).map(|_| ()))?;
+    let warning = model.warning.clone();
+    let member = Member {
+        spec,
+        weight: stated.weight,
+        output,
+        options: options.clone(),
+        models: Mutex::new(BTreeMap::from([(1, model)])),
+    };
+    Ok((member, warning, provider))
+}
+
+/// Runs a model on zeros at the smallest size it can take; the shapes of its outputs are not trusted, but tried.
+fn probe_smallest(session: &mut Session, spec: &ModelSpec) -> Result<((usize, usize), OutputShape)> {
+    const LARGEST: usize = 512;
+    let input = &spec.input;
+    let mut side = input.size_multiple.value;
+    loop {
+        // Unequal sides, so that rows and columns cannot be confused.
+        let size = (input.height.unwrap_or(side), input.width.unwrap_or(2 * side));
+        match probe(session, spec, size) {
+            Ok(shape) => return Ok((size, shape)),
+            // Pyramids and deep encoders may need more than one multiple.
+            Err(Error::Model { .. }) if side < LARGEST && (input.height.is_none() || input.width.is_none()) => {
+                side *= 2;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn probe(session: &mut Session, spec: &ModelSpec, (height, width): (usize, usize)) -> Result<OutputShape> {
+    let count = spec.input.channels * height * width;
+    let planes = match spec.input.element {
+        ElementType::F32 => Planes::F32(vec![0.0; count]),
+        ElementType::F16 => Planes::F16(vec![half::f16::ZERO; count]),
+        ElementType::U8 => Planes::U8(vec![0; count]),
+    };
+    let batch = spec.input.batch.unwrap_or(1);
+    let slot = Slot { planes: &planes, transform: Transform::Identity };
+    let failed = |e: ort::Error| {
+        Error::model(
+            &spec.path,
+            format!("ONNX Runtime cannot run it on a {width}x{height} input: {e}; if it needs sides of a certain multiple, set size-multiple"),
+        )
+    };
+    let mut stage = Stage::default();
+    let input = stage.prepare(spec, &[slot], batch, (height, width)).map_err(failed)?;
+    let outputs = session.run([input]).map_err(failed)?;
+    let output = outputs.get(&spec.output.name).ok_or_else(|| Error::model(&spec.path, "gave no output"))?;
+    output_shape(spec, (height, width), batch, output)
+}
+
+fn output_shape(spec: &ModelSpec, size: (usize, usize), batch: usize, output: &DynValue) -> Result<OutputShape> {
+    let dims: Vec<i64> = match output.dtype() {
+        ort::value::ValueType::Tensor { shape, .. } => shape.to_vec(),
+        _ => Vec::new(),
+    };
+    let label = spec.output.form == Form::Label;
+    let shape = spec::output_shape(&spec.path, &spec.output.name, label, spec.input.layout.value, size, &dims)?;
+    if dims[0] != batch as i64 {
+        return Err(Error::model(
+            &spec.path,
+            format!("output `{}` is {dims:?} for a batch of {batch}; expected as many outputs as inputs", spec.output.name),
+        ));
+    }
+    Ok(shape)
+}
+
+/// An activation that would be applied twice.
+fn activation_warning(member: &Member) -> Option<String> {
+    let output = &member.spec.output;
+    let twice = output.form == Form::Logit && output.activation.source != Source::Graph && member.spec.graph_activates;
+    twice.then(|| {
+        format!(
+            "{}: activation={} ({}) is applied to output `{}`, which the graph has activated already; if that is not \
+             meant, leave activation unset or set none",
+            member.spec.path.display(),
+            output.activation.value.name(),
+            output.activation.source,
+            output.name
+        )
+    })
+}
+
+fn files(a: &Member, b: &Member) -> String {
+    format!("{} and {}", a.spec.path.display(), b.spec.path.display())
+}
+
+fn agree_on_size(members: &[Member], transforms: &[Transform]) -> Result<()> {
+    let size = |m: &Member| (m.spec.input.width, m.spec.input.height);
+    let mut fixed = members.iter().filter(|m| size(m) != (None, None));
+    let Some(first) = fixed.next() else {
+        return Ok(());
+    };
+    let show = |m: &Member| {
+        let dim = |d: Option<usize>| d.map_or("any".to_string(), |d| d.to_string());
+        format!("{}x{}", dim(size(m).0), dim(size(m).1))
+    };
+    if let Some(other) = fixed.find(|m| size(m) != size(first)) {
+        return Err(Error::setting(
+            "model-file",
+            files(first, other),
+            format!(
+                "the models have different fixed input sizes, {} and {} (width x height); all fixed sizes of an \
+                 ensemble must be equal: export one of them with dynamic height and width",
+                show(first),
+                show(other)
+            ),
+        ));
+    }
+    let swapping: Vec<_> = transforms.iter().filter(|t| t.swaps_axes()).map(|t| t.name()).collect();
+    if size(first).0 != size(first).1 && !swapping.is_empty() {
+        return Err(Error::setting(
+            "tta",
+            swapping.join(","),
+            format!(
+                "{} has the fixed, not square input size {} and cannot take transforms that swap height and width; \
+                 use flips, or a model with dynamic height and width",
+                first.spec.path.display(),
+                show(first)
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The number of channels of the merge, and how its scores become probabilities.
+fn agree_on_classes(members: &[Member], domain: Domain, settings: &Settings) -> Result<(Option<usize>, Link)> {
+    let is_label = |m: &Member| m.spec.output.form == Form::Label;
+    if let (Domain::Logit, Some(label)) = (domain, members.iter().find(|m| is_label(m))) {
+        return Err(Error::setting(
+            "merge-domain",
+            "logit",
+            format!(
+                "{} gives labels, which have no logits; use merge-domain=probability, where they count as votes",
+                label.spec.path.display()
+            ),
+        ));
+    }
+    // Classes that a member is sure of; a lone channel stands for two.
+    let told = |m: &Member| match is_label(m) {
+        false => Some(m.output.channels.max(2)),
+        true => match (&settings.class_names, &m.spec.class_names) {
+            (Some(names), _) | (None, Some(names)) => Some(names.value.len().max(2)),
+            (None, None) => None,
+        },
+    };
+    let mut sure = members.iter().filter(|m| told(m).is_some());
+    let Some(first) = sure.next() else {
+        return Ok((None, Link::Softmax));
+    };
+    if let Some(other) = sure.find(|m| told(m) != told(first)) {
+        return Err(Error::setting(
+            "model-file",
+            files(first, other),
+            format!(
+                "the models have different numbers of classes, {} and {}; all members of an ensemble must have the same",
+                told(first).unwrap_or(0),
+                told(other).unwrap_or(0)
+            ),
+        ));
+    }
+    let classes = told(first).unwrap_or(2);
+    let scoring: Vec<_> = members.iter().filter(|m| !is_label(m)).collect();
+    if scoring.iter().all(|m| m.output.channels == 1) && !scoring.is_empty() {
+        return Ok((Some(1), Link::Sigmoid));
+    }
+    let mut several = scoring.iter().filter(|m| m.output.channels > 1);
+    let Some(leader) = several.next() else {
+        return Ok((Some(classes), Link::Softmax));
+    };
+    let link = leader.spec.output.link;
+    if let (Domain::Logit, Some(other)) = (domain, several.find(|m| m.spec.output.link != link)) {
+        return Err(Error::setting(
+            "merge-domain",
+            "logit",
+            format!("{} use sigmoid and softmax, whose logits cannot be averaged; use merge-domain=probability", files(leader, other)),
+        ));
+    }
+    Ok((Some(classes), link))
+}
+
+fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settings) -> Result<Option<Vec<String>>> {
+    let fits = |names: &Fact<Vec<String>>, setting: &str| match channels {
+        Some(c) if names.value.len() != c && names.value.len() != c.max(2) => Err(Error::setting(
+            setting,
+            names.value.join(","),
+            format!("{} names for {} classes; give one per class", names.value.len(), c.max(2)),
+        )),
+        _ => Ok(Some(names.value.clone())),
+    };
+    if let Some(names) = &settings.class_names {
+        return fits(names, "labels-file");
+    }
+    let mut named = members.iter().filter_map(|m| Some((m, m.spec.class_names.as_ref()?)));
+    let Some((first, names)) = named.next() else {
+        return Ok(None);
+    };
+    if let Some((other, others)) = named.find(|(_, n)| n.value != names.value) {
+        return Err(Error::setting(
+            "model-file",
+            files(first, other),
+            format!(
+                "the models name different classes, {} and {}; if they mean the same, set labels-file",
+                names.value.join(","),
+                others.value.join(",")
+            ),
+        ));
+    }
+    fits(names, "metadata class_names")
+}
+
+fn agree_on_threshold(members: &[Member], settings: &Settings) -> Result<Option<f32>> {
+    if let Some(threshold) = &settings.threshold {
+        return Ok(Some(threshold.value));
+    }
+    let mut told = members.iter().filter_map(|m| Some((m, m.spec.threshold.as_ref()?.value)));
+    let Some((first, threshold)) = told.next() else {
+        return Ok(None);
+    };
+    match told.find(|(_, t)| *t != threshold) {
+        None => Ok(Some(threshold)),
+        Some((other, second)) => Err(Error::setting(
+            "model-file",
+            files(first, other),
+            format!("the models' metadata name different thresholds, {threshold} and {second}; set threshold"),
+        )),
+    }
+}
+
+/// Memory that is free, in bytes: the machine's, or the control group's where that is less.
+fn available_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    let machine = line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024;
+    let number = |path: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(path)).ok()?.trim().parse::<usize>().ok();
+    let group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
+    Some(group.map_or(machine, |group| group.min(machine)))
+}

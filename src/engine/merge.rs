@@ -1,0 +1,485 @@
+//! Running merges of passes, and what passes disagree about.
+//!
+//! A merge keeps sums, never passes: memory does not grow with their number. Formulas: references.md, "Merges" and
+//! "Uncertainty".
+
+use super::math;
+use super::settings::Named;
+use super::spec::{Form, Link};
+
+/// How passes become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Merge {
+    /// Σwp / Σw
+    #[default]
+    Mean,
+}
+
+impl Named for Merge {
+    const NAMES: &'static [(&'static str, Self)] = &[("mean", Merge::Mean)];
+}
+
+/// What is merged: probabilities, or logits that are activated afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Domain {
+    #[default]
+    Probability,
+    Logit,
+}
+
+impl Named for Domain {
+    const NAMES: &'static [(&'static str, Self)] = &[("probability", Domain::Probability), ("logit", Domain::Logit)];
+}
+
+/// Measures of uncertainty, each 0…1, from per-pass probabilities p and their mean m. One channel counts as two
+/// classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Uncertainty {
+    /// Predictive entropy: H(m) / ln C
+    #[default]
+    Entropy,
+    /// Disagreement: (H(m) − Σw·H(p)) / ln C, not below 0
+    MutualInformation,
+    /// 4 · Σw(p − m)² of the winning class
+    Variance,
+    /// 1 − (first − second) of m
+    Margin,
+}
+
+impl Named for Uncertainty {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("entropy", Uncertainty::Entropy),
+        ("mutual-information", Uncertainty::MutualInformation),
+        ("variance", Uncertainty::Variance),
+        ("margin", Uncertainty::Margin),
+    ];
+}
+
+/// Some full rows of a pass's scores, in the frame's orientation.
+pub struct Rows<'a> {
+    /// First row.
+    pub y: usize,
+    /// `channels × rows × width`
+    pub scores: &'a mut Vec<f32>,
+    pub channels: usize,
+}
+
+/// Working memory of a fold, kept by whoever folds many.
+#[derive(Default)]
+pub struct Scratch {
+    probabilities: Vec<f32>,
+    softmax: Vec<f32>,
+}
+
+/// The running merge of one frame's passes.
+#[derive(Debug)]
+pub struct Merger {
+    domain: Domain,
+    link: Link,
+    channels: usize,
+    /// Label models without class names: a class appears when a pixel votes for it.
+    grows: bool,
+    height: usize,
+    width: usize,
+    /// Σw so far.
+    weight: f32,
+    /// Σw·score, `channels × height × width`
+    sum: Vec<f32>,
+    /// Σw·p where `sum` holds logits.
+    mean: Option<Vec<f32>>,
+    /// Σw·p²
+    square: Option<Vec<f32>>,
+    /// Σw·H(p), `height × width`
+    entropy: Option<Vec<f32>>,
+    uncertainty: Option<Uncertainty>,
+}
+
+impl Merger {
+    /// `channels` = `None` lets label classes appear as they are met.
+    pub fn new(
+        domain: Domain,
+        link: Link,
+        channels: Option<usize>,
+        (height, width): (usize, usize),
+        uncertainty: Option<Uncertainty>,
+    ) -> Self {
+        let count = channels.unwrap_or(2);
+        let planes = || vec![0.0; count * height * width];
+        Merger {
+            domain,
+            link,
+            channels: count,
+            grows: channels.is_none(),
+            height,
+            width,
+            weight: 0.0,
+            sum: planes(),
+            mean: (uncertainty.is_some() && domain == Domain::Logit).then(planes),
+            square: (uncertainty == Some(Uncertainty::Variance)).then(planes),
+            entropy: (uncertainty == Some(Uncertainty::MutualInformation)).then(|| vec![0.0; height * width]),
+            uncertainty,
+        }
+    }
+
+    /// Adds some rows of a pass's scores, which are `form` under `link`.
+    pub fn fold(&mut self, rows: Rows<'_>, form: Form, link: Link, weight: f32, scratch: &mut Scratch) {
+        let Rows { y, scores, channels } = rows;
+        if self.domain == Domain::Logit {
+            if self.uncertainty.is_some() {
+                let mut p = std::mem::take(&mut scratch.probabilities);
+                p.clear();
+                p.extend_from_slice(scores);
+                to_probability(&mut p, channels, form, link, &mut scratch.softmax);
+                self.widen(&mut p, channels, |v| v.iter().map(|p| 1.0 - p).collect());
+                self.fold_probabilities(y, &p, weight);
+                scratch.probabilities = p;
+            }
+            match (form, link) {
+                (Form::Probability, Link::Sigmoid) => math::logit(scores),
+                (Form::Probability, Link::Softmax) if channels == 1 => math::logit(scores),
+                (Form::Probability, Link::Softmax) => math::log(scores),
+                _ => {}
+            }
+            // A lone logit z is the pair (0, z) under softmax.
+            self.widen(scores, channels, |v| vec![0.0; v.len()]);
+        } else {
+            to_probability(scores, channels, form, link, &mut scratch.softmax);
+            self.widen(scores, channels, |v| v.iter().map(|p| 1.0 - p).collect());
+            self.fold_probabilities(y, scores, weight);
+        }
+        let (plane, at, n) = (self.height * self.width, y * self.width, scores.len() / self.channels);
+        for (sum, v) in self.sum.chunks_exact_mut(plane).zip(scores.chunks_exact(n)) {
+            math::add(&mut sum[at..at + n], v, weight);
+        }
+    }
+
+    /// Puts the channel of class 0 before the only channel of a pass, where the merge has two.
+    fn widen(&self, scores: &mut Vec<f32>, channels: usize, first: impl Fn(&[f32]) -> Vec<f32>) {
+        if channels == 1 && self.channels == 2 {
+            let background = first(scores);
+            scores.splice(0..0, background);
+        }
+    }
+
+    /// Adds to the sums that only uncertainty needs.
+    fn fold_probabilities(&mut self, y: usize, p: &[f32], weight: f32) {
+        let (plane, at, n) = (self.height * self.width, y * self.width, p.len() / self.channels);
+        for (k, p) in p.chunks_exact(n).enumerate() {
+            let range = k * plane + at..k * plane + at + n;
+            if let Some(mean) = &mut self.mean {
+                math::add(&mut mean[range.clone()], p, weight);
+            }
+            if let Some(square) = &mut self.square {
+                math::add_square(&mut square[range], p, weight);
+            }
+            if let Some(entropy) = &mut self.entropy {
+                let entropy = &mut entropy[at..at + n];
+                match self.channels {
+                    1 => math::add_binary_entropy(entropy, p, weight),
+                    _ => math::add_entropy(entropy, p, weight),
+                }
+            }
+        }
+    }
+
+    /// Adds some rows of a pass's labels as votes.
+    ///
+    /// # Errors
+    /// The first label that is no class.
+    pub fn fold_labels(&mut self, y: usize, labels: &[f32], weight: f32) -> Result<(), f32> {
+        let plane = self.height * self.width;
+        for (k, label) in labels.iter().enumerate() {
+            let class = *label as usize;
+            let most = if self.grows { 255 } else { self.channels.max(2) };
+            if *label < 0.0 || class >= most {
+                return Err(*label);
+            }
+            if self.grows && class >= self.channels {
+                self.channels = class + 1;
+                self.sum.resize(self.channels * plane, 0.0);
+                if let Some(square) = &mut self.square {
+                    square.resize(self.channels * plane, 0.0);
+                }
+            }
+            let at = y * self.width + k;
+            // One-channel merges hold the probability of class 1 alone. A vote is its own square and has no entropy.
+            let channel = match (self.channels, class) {
+                (1, 0) => continue,
+                (1, _) => 0,
+                (_, class) => class,
+            };
+            self.sum[channel * plane + at] += weight;
+            if let Some(square) = &mut self.square {
+                square[channel * plane + at] += weight;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a pass's weight, once all its rows are folded.
+    pub fn end_pass(&mut self, weight: f32) {
+        self.weight += weight;
+    }
+
+    /// Turns the sums into means.
+    pub fn finish(mut self) -> Merged {
+        for sum in [Some(&mut self.sum), self.mean.as_mut(), self.square.as_mut(), self.entropy.as_mut()] {
+            if let Some(sum) = sum {
+                math::divide(sum, self.weight);
+            }
+        }
+        Merged {
+            domain: self.domain,
+            link: self.link,
+            channels: self.channels,
+            height: self.height,
+            width: self.width,
+            scores: self.sum,
+            mean: self.mean,
+            square: self.square,
+            entropy: self.entropy,
+            uncertainty: self.uncertainty,
+        }
+    }
+}
+
+fn to_probability(v: &mut [f32], channels: usize, form: Form, link: Link, scratch: &mut Vec<f32>) {
+    match (form, link) {
+        (Form::Logit, Link::Sigmoid) => math::sigmoid(v),
+        // A softmax over one channel is 1 everywhere; whoever says softmax of one logit means its sigmoid.
+        (Form::Logit, Link::Softmax) if channels == 1 => math::sigmoid(v),
+        (Form::Logit, Link::Softmax) => math::softmax(v, channels, scratch),
+        (Form::LogProbability, _) => math::exponential(v),
+        (Form::Probability | Form::Label, _) => {}
+    }
+}
+
+/// The merged scores of one frame.
+#[derive(Debug)]
+pub struct Merged {
+    pub domain: Domain,
+    link: Link,
+    /// 1 (the probability of class 1) or the number of classes.
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    /// Merged scores in their domain, `channels × height × width`.
+    pub scores: Vec<f32>,
+    mean: Option<Vec<f32>>,
+    square: Option<Vec<f32>>,
+    entropy: Option<Vec<f32>>,
+    uncertainty: Option<Uncertainty>,
+}
+
+impl Merged {
+    /// Number of classes; a lone channel stands for two.
+    pub fn classes(&self) -> usize {
+        self.channels.max(2)
+    }
+
+    /// Rows `y…y+rows` of merged scores as they are, into `out`: `channels × rows × width`.
+    pub fn score_rows(&self, y: usize, rows: usize, out: &mut Vec<f32>) {
+        copy_rows(&self.scores, self.height, self.width, y, rows, out);
+    }
+
+    /// Rows `y…y+rows` as probabilities, into `out`: `channels × rows × width`.
+    pub fn probability_rows(&self, y: usize, rows: usize, out: &mut Vec<f32>, scratch: &mut Vec<f32>) {
+        self.score_rows(y, rows, out);
+        if self.domain == Domain::Logit {
+            to_probability(out, self.channels, Form::Logit, self.link, scratch);
+        }
+    }
+
+    /// Rows `y…y+rows` of the uncertainty that was asked for, into `out`: `rows × width`, 0…1.
+    ///
+    /// `None` when none was asked for.
+    pub fn uncertainty_rows(&self, y: usize, rows: usize, out: &mut Vec<f32>) -> Option<()> {
+        let kind = self.uncertainty?;
+        let n = rows * self.width;
+        let mut mean = Vec::new();
+        copy_rows(self.mean.as_ref().unwrap_or(&self.scores), self.height, self.width, y, rows, &mut mean);
+        out.clear();
+        out.resize(n, 0.0);
+        let classes = self.classes() as f32;
+        match kind {
+            Uncertainty::Entropy | Uncertainty::MutualInformation => {
+                for p in mean.chunks_exact(n) {
+                    match self.channels {
+                        1 => math::add_binary_entropy(out, p, 1.0),
+                        _ => math::add_entropy(out, p, 1.0),
+                    }
+                }
+                if kind == Uncertainty::MutualInformation {
+                    let at = y * self.width;
+                    let expected = self.entropy.as_ref()?;
+                    out.iter_mut().zip(&expected[at..at + n]).for_each(|(h, e)| *h -= e);
+                }
+                out.iter_mut().for_each(|h| *h = (*h / classes.ln()).clamp(0.0, 1.0));
+            }
+            Uncertainty::Variance => {
+                let mut square = Vec::new();
+                copy_rows(self.square.as_ref()?, self.height, self.width, y, rows, &mut square);
+                for (i, out) in out.iter_mut().enumerate() {
+                    let winner = (0..self.channels).fold(0, |w, c| if mean[c * n + i] > mean[w * n + i] { c } else { w });
+                    let m = mean[winner * n + i];
+                    *out = (4.0 * (square[winner * n + i] - m * m)).clamp(0.0, 1.0);
+                }
+            }
+            Uncertainty::Margin => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    let (mut first, mut second) = match self.channels {
+                        1 => (mean[i].max(1.0 - mean[i]), mean[i].min(1.0 - mean[i])),
+                        _ => (0.0, 0.0),
+                    };
+                    if self.channels > 1 {
+                        for p in mean[i..].iter().step_by(n) {
+                            if *p > first {
+                                (first, second) = (*p, first);
+                            } else if *p > second {
+                                second = *p;
+                            }
+                        }
+                    }
+                    *out = (1.0 - (first - second)).clamp(0.0, 1.0);
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+fn copy_rows(planes: &[f32], height: usize, width: usize, y: usize, rows: usize, out: &mut Vec<f32>) {
+    out.clear();
+    for plane in planes.chunks_exact(height * width) {
+        out.extend_from_slice(&plane[y * width..(y + rows) * width]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Uncertainties by their definition over stored passes: `passes × channels` of one pixel.
+    fn direct(kind: Uncertainty, passes: &[Vec<f64>], weights: &[f64]) -> f64 {
+        let total: f64 = weights.iter().sum();
+        let full: Vec<Vec<f64>> = passes
+            .iter()
+            .map(|p| if p.len() == 1 { vec![1.0 - p[0], p[0]] } else { p.clone() })
+            .collect();
+        let classes = full[0].len();
+        let over = |f: &dyn Fn(&Vec<f64>) -> f64| full.iter().zip(weights).map(|(p, w)| w * f(p)).sum::<f64>() / total;
+        let m: Vec<f64> = (0..classes).map(|c| over(&|p| p[c])).collect();
+        let h = |p: &Vec<f64>| -> f64 { p.iter().map(|p| if *p > 0.0 { -p * p.ln() } else { 0.0 }).sum() };
+        let norm = (classes as f64).ln();
+        let winner = (0..classes).max_by(|a, b| m[*a].total_cmp(&m[*b])).unwrap();
+        let mut sorted = m.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        match kind {
+            Uncertainty::Entropy => h(&m) / norm,
+            Uncertainty::MutualInformation => ((h(&m) - over(&h)) / norm).max(0.0),
+            Uncertainty::Variance => 4.0 * over(&|p| (p[winner] - m[winner]).powi(2)),
+            Uncertainty::Margin => 1.0 - (sorted[0] - sorted[1]),
+        }
+    }
+
+    fn passes(channels: usize) -> impl Strategy<Value = Vec<(Vec<f64>, f64)>> {
+        let pass = (prop::collection::vec(0.01f64..1.0, channels), 0.1f64..3.0).prop_map(move |(mut p, w)| {
+            if channels > 1 {
+                let sum: f64 = p.iter().sum();
+                p.iter_mut().for_each(|p| *p /= sum);
+            }
+            (p, w)
+        });
+        prop::collection::vec(pass, 1..9)
+    }
+
+    proptest! {
+        #[test]
+        fn sums_give_what_stored_passes_give(
+            passes in (1usize..5).prop_flat_map(passes), kind in 0usize..4, logit in any::<bool>()
+        ) {
+            let kind = Uncertainty::NAMES[kind].1;
+            let channels = passes[0].0.len();
+            let domain = if logit { Domain::Logit } else { Domain::Probability };
+            let link = if channels == 1 { Link::Sigmoid } else { Link::Softmax };
+            // A frame of 1 × 2 pixels, both alike, so that plane strides matter.
+            let mut merger = Merger::new(domain, link, Some(channels), (1, 2), Some(kind));
+            for (p, w) in &passes {
+                let mut scores: Vec<f32> = p.iter().flat_map(|p| [*p as f32; 2]).collect();
+                let rows = Rows { y: 0, scores: &mut scores, channels };
+                merger.fold(rows, Form::Probability, link, *w as f32, &mut Scratch::default());
+                merger.end_pass(*w as f32);
+            }
+            let merged = merger.finish();
+            let (p, w): (Vec<_>, Vec<_>) = passes.into_iter().unzip();
+            let total: f64 = w.iter().sum();
+            let mut out = Vec::new();
+            merged.uncertainty_rows(0, 1, &mut out).unwrap();
+            let expected = direct(kind, &p, &w);
+            for found in &out {
+                prop_assert!((*found as f64 - expected).abs() < 1e-5, "{kind:?}: {found} {expected}");
+            }
+            let mut scores = Vec::new();
+            merged.probability_rows(0, 1, &mut scores, &mut Vec::new());
+            let mut means: Vec<f64> = (0..channels).map(|c| {
+                let term = |p: f64| match (domain, channels) {
+                    (Domain::Probability, _) => p,
+                    (Domain::Logit, 1) => (p / (1.0 - p)).ln(),
+                    (Domain::Logit, _) => p.ln(),
+                };
+                p.iter().zip(&w).map(|(p, w)| w * term(p[c].clamp(1e-7, 1.0 - 1e-7))).sum::<f64>() / total
+            }).collect();
+            if domain == Domain::Logit {
+                if channels == 1 {
+                    means[0] = 1.0 / (1.0 + (-means[0]).exp());
+                } else {
+                    let sum: f64 = means.iter().map(|z| z.exp()).sum();
+                    means.iter_mut().for_each(|z| *z = z.exp() / sum);
+                }
+            }
+            for (c, mean) in means.iter().enumerate() {
+                prop_assert!((scores[c * 2] as f64 - mean).abs() < 1e-5, "{} {mean}", scores[c * 2]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lone_channel_and_its_pair_agree() {
+        for domain in [Domain::Probability, Domain::Logit] {
+            let mut merger = Merger::new(domain, Link::Softmax, Some(2), (1, 1), None);
+            for p in [0.9f32, 0.2] {
+                let mut one = vec![p];
+                let rows = Rows { y: 0, scores: &mut one, channels: 1 };
+                merger.fold(rows, Form::Probability, Link::Sigmoid, 1.0, &mut Scratch::default());
+                merger.end_pass(1.0);
+                let mut two = vec![1.0 - p, p];
+                let rows = Rows { y: 0, scores: &mut two, channels: 2 };
+                merger.fold(rows, Form::Probability, Link::Softmax, 1.0, &mut Scratch::default());
+                merger.end_pass(1.0);
+            }
+            let merged = merger.finish();
+            let mut p = Vec::new();
+            merged.probability_rows(0, 1, &mut p, &mut Vec::new());
+            assert!((p[0] + p[1] - 1.0).abs() < 1e-6, "{p:?}");
+            if domain == Domain::Probability {
+                assert!((p[1] - 0.55).abs() < 1e-6, "{p:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn votes_are_counted_and_new_classes_appear() {
+        let mut merger = Merger::new(Domain::Probability, Link::Softmax, None, (1, 3), Some(Uncertainty::Variance));
+        for labels in [[0.0, 5.0, 1.0], [0.0, 5.0, 0.0], [1.0, 2.0, 0.0], [0.0, 5.0, 0.0]] {
+            merger.fold_labels(0, &labels, 1.0).unwrap();
+            merger.end_pass(1.0);
+        }
+        assert_eq!(merger.fold_labels(0, &[-1.0], 1.0), Err(-1.0));
+        let merged = merger.finish();
+        assert_eq!(merged.channels, 6);
+        assert_eq!(merged.scores[0], 0.75);
+        assert_eq!(merged.scores[5 * 3 + 1], 0.75);
+        assert_eq!(merged.scores[3 + 2], 0.25);
+    }
+}

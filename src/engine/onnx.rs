@@ -1,0 +1,112 @@
+//! The few fields of an ONNX file that a session does not tell: its metadata as text, and which operator an
+//! output comes from. Everything else in the file is skipped while reading.
+//!
+//! Field numbers are those of `onnx.proto` (ONNX IR version 3 and later).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use prost::Message;
+
+use super::error::{Error, Result};
+
+#[derive(Clone, PartialEq, Message)]
+struct ModelProto {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "14")]
+    metadata_props: Vec<StringStringEntryProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringStringEntryProto {
+    #[prost(string, optional, tag = "1")]
+    key: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    value: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GraphProto {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<NodeProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeProto {
+    #[prost(string, repeated, tag = "1")]
+    input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    output: Vec<String>,
+    #[prost(string, optional, tag = "4")]
+    op_type: Option<String>,
+}
+
+/// Operators that move or retype values without changing what they mean.
+const TRANSPARENT: &[&str] = &[
+    "Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Slice", "Resize", "Upsample",
+    "Dropout",
+];
+
+/// What an ONNX file says about itself.
+#[derive(Debug, Default)]
+pub struct OnnxFile {
+    pub metadata: HashMap<String, String>,
+    /// By output name: operator type and first input.
+    nodes: HashMap<String, (String, Option<String>)>,
+}
+
+impl OnnxFile {
+    /// # Errors
+    /// A file that cannot be read or is not ONNX.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path)
+            .map_err(|e| Error::file(path, format!("model-file cannot be read: {e}; check the path")))?;
+        Self::parse(&bytes).ok_or_else(|| {
+            Error::file(
+                path,
+                format!(
+                    "model-file is not an ONNX model ({} bytes that do not parse, or hold no graph); \
+                     it may be truncated or another format",
+                    bytes.len()
+                ),
+            )
+        })
+    }
+
+    /// `None` when the bytes are no ONNX model.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let model = ModelProto::decode(bytes).ok()?;
+        let graph = model.graph?;
+        if graph.node.is_empty() {
+            return None;
+        }
+        let mut file = OnnxFile::default();
+        for entry in model.metadata_props {
+            file.metadata
+                .insert(entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
+        }
+        for node in graph.node {
+            let operator = node.op_type.unwrap_or_default();
+            for output in node.output {
+                file.nodes
+                    .insert(output, (operator.clone(), node.input.first().cloned()));
+            }
+        }
+        Some(file)
+    }
+
+    /// The operator that gave `output` its meaning: the last one that is not a mere change of shape or type.
+    pub fn last_operator(&self, output: &str) -> Option<&str> {
+        let mut name = output;
+        // A graph has no cycles; the bound holds for files that have one all the same.
+        for _ in 0..self.nodes.len() {
+            let (operator, input) = self.nodes.get(name)?;
+            match input {
+                Some(input) if TRANSPARENT.contains(&operator.as_str()) => name = input,
+                _ => return Some(operator),
+            }
+        }
+        None
+    }
+}

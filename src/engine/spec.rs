@@ -1,0 +1,499 @@
+//! What a model wants and means: inputs, scaling, classes, activation; and where each fact came from.
+//!
+//! Facts are taken from properties, the configuration file and ONNX metadata, in that order, and from the graph
+//! where it is the authority (shapes and types). Nothing is guessed from values.
+
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, Result};
+use super::onnx::OnnxFile;
+use super::settings::{Activation, ChannelOrder, Fact, Facts, Layout, Named, Source};
+
+/// Types a model's input may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ElementType {
+    F32,
+    F16,
+    U8,
+}
+
+impl ElementType {
+    /// Bytes per element.
+    pub fn size(self) -> usize {
+        match self {
+            ElementType::F32 => 4,
+            ElementType::F16 => 2,
+            ElementType::U8 => 1,
+        }
+    }
+}
+
+/// An input or output of a session, as the runtime tells it. Dimensions below 1 are dynamic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port {
+    pub name: String,
+    /// ONNX Runtime's name of the element type, `float32` for example.
+    pub element: String,
+    pub shape: Vec<i64>,
+}
+
+/// What a model takes.
+#[derive(Debug, Clone)]
+pub struct InputSpec {
+    /// The model's file, for messages.
+    pub file: String,
+    pub name: String,
+    pub element: ElementType,
+    pub layout: Fact<Layout>,
+    pub channels: usize,
+    /// `None` = any.
+    pub batch: Option<usize>,
+    pub height: Option<usize>,
+    pub width: Option<usize>,
+    pub size_multiple: Fact<usize>,
+    pub scale: Option<Fact<f32>>,
+    pub input_range: Option<Fact<(f32, f32)>>,
+    pub mean: Option<Fact<Vec<f32>>>,
+    pub std: Option<Fact<Vec<f32>>>,
+    pub channel_order: Fact<ChannelOrder>,
+}
+
+impl InputSpec {
+    /// Whether colours run blue to red.
+    pub fn reversed(&self) -> bool {
+        self.channel_order.value == ChannelOrder::Bgr
+    }
+
+    /// The tensor's shape for `batch` inputs of `height` × `width`.
+    pub fn shape(&self, batch: usize, height: usize, width: usize) -> [i64; 4] {
+        let [n, c, h, w] = [batch, self.channels, height, width].map(|d| d as i64);
+        match self.layout.value {
+            Layout::Nchw => [n, c, h, w],
+            Layout::Nhwc => [n, h, w, c],
+        }
+    }
+}
+
+/// How one-class and many-class scores turn into probabilities, whatever form they come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    Sigmoid,
+    Softmax,
+}
+
+/// What the numbers of an output are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Probability,
+    Logit,
+    LogProbability,
+    /// Class indices: a model that has taken its argmax already. They count as votes.
+    Label,
+}
+
+/// Which output of a model is used, and what it means.
+#[derive(Debug, Clone)]
+pub struct OutputSpec {
+    pub name: String,
+    pub form: Form,
+    pub link: Link,
+    pub activation: Fact<Activation>,
+}
+
+/// What a probe run told about an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputShape {
+    pub layout: Layout,
+    /// Channels; 1 for labels and for outputs without a channel axis.
+    pub channels: usize,
+    /// Input size divided by output size.
+    pub reduction: usize,
+}
+
+/// A model's facts that do not depend on a frame.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    pub path: PathBuf,
+    pub input: InputSpec,
+    pub output: OutputSpec,
+    pub class_names: Option<Fact<Vec<String>>>,
+    pub threshold: Option<Fact<f32>>,
+    /// Whether the output comes from an activation inside the graph.
+    pub graph_activates: bool,
+}
+
+impl ModelSpec {
+    /// Puts a model's facts together.
+    ///
+    /// # Errors
+    /// Inputs or outputs that are no raster, types this program does not know, an `output-name` that the model
+    /// lacks, metadata that cannot be read, and an activation that nothing tells.
+    pub fn resolve(path: &Path, onnx: &OnnxFile, inputs: &[Port], outputs: &[Port], stated: &Facts) -> Result<Self> {
+        let metadata = Metadata { path, onnx };
+        let deepness = metadata.is_deepness();
+        let input = resolve_input(path, &metadata, inputs, stated)?;
+        let output = resolve_output(path, &metadata, deepness, outputs, stated)?;
+        let graph_activates = matches!(onnx.last_operator(&output.name), Some("Sigmoid" | "HardSigmoid" | "Softmax"));
+        Ok(ModelSpec {
+            path: path.to_path_buf(),
+            input,
+            output,
+            graph_activates,
+            class_names: metadata.class_names()?,
+            threshold: metadata.number("seg_thresh")?,
+        })
+    }
+
+    /// The model's file name, without its folder.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Every fact as (name, value, where it came from), for people.
+    pub fn describe(&self) -> Vec<(&'static str, String, String)> {
+        let dim = |d: Option<usize>| d.map_or("any".to_string(), |d| d.to_string());
+        let graph = Source::Graph.to_string();
+        let none = || ("unset".to_string(), Source::Default.to_string());
+        let list = |f: &Option<Fact<Vec<f32>>>| match f {
+            Some(f) => (super::settings::join(&f.value), f.source.to_string()),
+            None => none(),
+        };
+        let i = &self.input;
+        let size = format!("{}x{}x{}", dim(i.batch), dim(i.height), dim(i.width));
+        let element = match i.element {
+            ElementType::F32 => "float32",
+            ElementType::F16 => "float16",
+            ElementType::U8 => "uint8",
+        };
+        let (scale, scale_source) = match (&i.input_range, &i.scale) {
+            (Some(r), _) => (format!("{}..{}", r.value.0, r.value.1), r.source.to_string()),
+            (None, Some(s)) => (s.value.to_string(), s.source.to_string()),
+            (None, None) if i.element == ElementType::U8 => ("1".into(), Source::Default.to_string()),
+            (None, None) => ("255 for 8-bit frames".into(), Source::Default.to_string()),
+        };
+        let (mean, mean_source) = list(&i.mean);
+        let (std, std_source) = list(&i.std);
+        let (names, names_source) = match &self.class_names {
+            Some(f) => (f.value.join(","), f.source.to_string()),
+            None => none(),
+        };
+        let (threshold, threshold_source) = match &self.threshold {
+            Some(f) => (f.value.to_string(), f.source.to_string()),
+            None => none(),
+        };
+        vec![
+            ("input-name", i.name.clone(), graph.clone()),
+            ("input-type", element.into(), graph.clone()),
+            ("layout", i.layout.value.name().into(), i.layout.source.to_string()),
+            ("channels", i.channels.to_string(), graph.clone()),
+            ("batch-height-width", size, graph.clone()),
+            ("size-multiple", i.size_multiple.value.to_string(), i.size_multiple.source.to_string()),
+            ("scale", scale, scale_source),
+            ("mean", mean, mean_source),
+            ("std", std, std_source),
+            ("channel-order", i.channel_order.value.name().into(), i.channel_order.source.to_string()),
+            ("output-name", self.output.name.clone(), graph),
+            ("activation", self.output.activation.value.name().into(), self.output.activation.source.to_string()),
+            ("class-names", names, names_source),
+            ("threshold", threshold, threshold_source),
+        ]
+    }
+}
+
+fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[Port], stated: &Facts) -> Result<InputSpec> {
+    let [port] = inputs else {
+        let names: Vec<_> = inputs.iter().map(|p| p.name.as_str()).collect();
+        return Err(Error::model(
+            path,
+            format!("has {} inputs ({}); a segmentation model has one, the image", inputs.len(), names.join(", ")),
+        ));
+    };
+    let element = match port.element.as_str() {
+        "float32" => ElementType::F32,
+        "float16" => ElementType::F16,
+        "uint8" => ElementType::U8,
+        other => {
+            return Err(Error::model(
+                path,
+                format!("input `{}` is of type {other}; export it with float32, float16 or uint8", port.name),
+            ));
+        }
+    };
+    let [n, d1, d2, d3] = port.shape[..] else {
+        return Err(Error::model(
+            path,
+            format!(
+                "input `{}` has rank {} {:?}; expected rank 4: batch, channels, height, width (or channels last)",
+                port.name,
+                port.shape.len(),
+                port.shape
+            ),
+        ));
+    };
+    let fixed = |d: i64| (d > 0).then_some(d as usize);
+    let layout = match (&stated.layout, fixed(d1), fixed(d3)) {
+        (Some(layout), ..) => layout.clone(),
+        (None, None, Some(_)) => Fact::new(Layout::Nhwc, Source::Graph),
+        (None, Some(c), Some(w)) if w < c => Fact::new(Layout::Nhwc, Source::Graph),
+        (None, Some(_), _) => Fact::new(Layout::Nchw, Source::Graph),
+        (None, None, None) => Fact::new(Layout::Nchw, Source::Default),
+    };
+    let (channels, height, width) = match layout.value {
+        Layout::Nchw => (d1, d2, d3),
+        Layout::Nhwc => (d3, d1, d2),
+    };
+    let channels = fixed(channels).ok_or_else(|| {
+        Error::model(
+            path,
+            format!("input `{}` does not fix its number of channels {:?}; export it with that axis fixed", port.name, port.shape),
+        )
+    })?;
+    let (mean, std) = (metadata.numbers("standardization_mean")?, metadata.numbers("standardization_std")?);
+    let size_multiple = match (&stated.size_multiple, metadata.number("size_multiple")?) {
+        (Some(stated), _) => stated.clone(),
+        (None, Some(told)) if told.value >= 1.0 => Fact::new(told.value as usize, told.source),
+        _ => Fact::new(32, Source::Default),
+    };
+    Ok(InputSpec {
+        file: path.display().to_string(),
+        name: port.name.clone(),
+        element,
+        layout,
+        channels,
+        batch: fixed(n),
+        height: fixed(height),
+        width: fixed(width),
+        size_multiple,
+        scale: stated.scale.clone(),
+        input_range: match (&stated.input_range, &stated.scale) {
+            (Some(range), _) => Some(range.clone()),
+            (None, Some(_)) => None,
+            (None, None) => metadata.range("input_range")?,
+        },
+        mean: stated.mean.clone().or(mean),
+        std: stated.std.clone().or(std),
+        channel_order: stated
+            .channel_order
+            .clone()
+            .unwrap_or(Fact::new(ChannelOrder::Rgb, Source::Default)),
+    })
+}
+
+fn resolve_output(
+    path: &Path,
+    metadata: &Metadata,
+    deepness: bool,
+    outputs: &[Port],
+    stated: &Facts,
+) -> Result<OutputSpec> {
+    let names = || outputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+    let port = match &stated.output_name {
+        None => outputs.first(),
+        Some(wanted) => outputs
+            .iter()
+            .find(|p| p.name == wanted.value)
+            .or_else(|| wanted.value.parse::<usize>().ok().and_then(|k| outputs.get(k))),
+    };
+    let port = port.ok_or_else(|| {
+        let wanted = stated.output_name.as_ref().map_or("", |f| &f.value);
+        Error::model(path, format!("has no output-name={wanted}; its outputs are {} (or an index from 0)", names()))
+    })?;
+    let operator = metadata.onnx.last_operator(&port.name);
+    let is_label = match port.element.as_str() {
+        "float32" | "float16" => false,
+        "uint8" | "int64" | "int32" => true,
+        other => {
+            return Err(Error::model(
+                path,
+                format!(
+                    "output `{}` is of type {other}; expected scores (float32, float16) or labels (uint8, int64)",
+                    port.name
+                ),
+            ));
+        }
+    };
+    if is_label {
+        return Ok(OutputSpec {
+            name: port.name.clone(),
+            form: Form::Label,
+            link: Link::Softmax,
+            activation: Fact::new(Activation::None, Source::Graph),
+        });
+    }
+    let from_graph = match operator {
+        Some("Sigmoid" | "HardSigmoid" | "Softmax") => Some(Activation::None),
+        Some("LogSoftmax") => Some(Activation::LogSoftmax),
+        _ => None,
+    };
+    let activation = match (&stated.activation, metadata.activation()?, from_graph) {
+        (Some(stated), ..) => stated.clone(),
+        (None, Some(told), _) => told,
+        (None, None, Some(found)) => Fact::new(found, Source::Graph),
+        (None, None, None) if deepness => Fact::new(Activation::None, Source::Deepness),
+        _ => {
+            return Err(Error::model(
+                path,
+                format!(
+                    "nothing says whether output `{}` (last operator {}) holds logits or probabilities; set \
+                     activation to sigmoid or softmax for logits, none for probabilities, or log-softmax",
+                    port.name,
+                    operator.unwrap_or("unknown")
+                ),
+            ));
+        }
+    };
+    // Scores that are probabilities already say by their operator what they would have been as logits.
+    let (form, link) = match (activation.value, operator) {
+        (Activation::Sigmoid, _) => (Form::Logit, Link::Sigmoid),
+        (Activation::Softmax, _) => (Form::Logit, Link::Softmax),
+        (Activation::LogSoftmax, _) => (Form::LogProbability, Link::Softmax),
+        (Activation::None, Some("Sigmoid" | "HardSigmoid")) => (Form::Probability, Link::Sigmoid),
+        (Activation::None, _) => (Form::Probability, Link::Softmax),
+    };
+    Ok(OutputSpec { name: port.name.clone(), form, link, activation })
+}
+
+/// Finds the axes of an output by the size that was put in.
+///
+/// # Errors
+/// A rank or size that is no raster of the input's size divided by a whole number; the text names both sizes.
+pub fn output_shape(
+    path: &Path,
+    name: &str,
+    label: bool,
+    layout: Layout,
+    (height, width): (usize, usize),
+    shape: &[i64],
+) -> Result<OutputShape> {
+    let dims: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
+    let ratio = |h: usize, w: usize| {
+        let k = if h == 0 { 0 } else { height / h };
+        (k >= 1 && h * k == height && w * k == width).then_some(k)
+    };
+    let nchw = |d: &[usize]| ratio(d[2], d[3]).map(|k| (Layout::Nchw, d[1], k));
+    let nhwc = |d: &[usize]| ratio(d[1], d[2]).map(|k| (Layout::Nhwc, d[3], k));
+    let found = match dims.len() {
+        4 if layout == Layout::Nhwc => nhwc(&dims).or_else(|| nchw(&dims)),
+        4 => nchw(&dims).or_else(|| nhwc(&dims)),
+        3 => ratio(dims[1], dims[2]).map(|k| (Layout::Nchw, 1, k)),
+        rank => {
+            return Err(Error::model(
+                path,
+                format!(
+                    "output `{name}` has rank {rank} {shape:?}; expected rank 4 (batch, classes, height, width) or \
+                     rank 3 (batch, height, width): this does not look like a segmentation model"
+                ),
+            ));
+        }
+    };
+    let (layout, channels, reduction) = found.ok_or_else(|| {
+        Error::model(
+            path,
+            format!(
+                "output `{name}` is {shape:?} for an input of height {height} and width {width}; expected the same \
+                 height and width, or both divided by the same whole number"
+            ),
+        )
+    })?;
+    if label && channels != 1 {
+        return Err(Error::model(path, format!("label output `{name}` has {channels} channels {shape:?}; expected one")));
+    }
+    if channels == 0 {
+        return Err(Error::model(path, format!("output `{name}` has no channels {shape:?}")));
+    }
+    Ok(OutputShape { layout, channels, reduction })
+}
+
+/// Readers of metadata values, which are JSON text (references.md, "Model metadata").
+struct Metadata<'a> {
+    path: &'a Path,
+    onnx: &'a OnnxFile,
+}
+
+impl Metadata<'_> {
+    fn json(&self, key: &'static str) -> Result<Option<serde_json::Value>> {
+        let Some(text) = self.onnx.metadata.get(key) else {
+            return Ok(None);
+        };
+        // A bare word is a text that someone forgot to quote.
+        Ok(Some(serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.clone()))))
+    }
+
+    fn wrong(&self, key: &str, expected: &str) -> Error {
+        let text = self.onnx.metadata.get(key).map_or("", String::as_str);
+        Error::model(self.path, format!("metadata {key} is `{text}`; expected {expected}"))
+    }
+
+    fn is_deepness(&self) -> bool {
+        ["model_type", "standardization_mean", "standardization_std"]
+            .iter()
+            .any(|key| self.onnx.metadata.contains_key(*key))
+    }
+
+    fn number(&self, key: &'static str) -> Result<Option<Fact<f32>>> {
+        let Some(value) = self.json(key)? else {
+            return Ok(None);
+        };
+        let number = value.as_f64().or_else(|| value.as_str().and_then(|s| s.parse().ok()));
+        let number = number.ok_or_else(|| self.wrong(key, "a number"))?;
+        Ok(Some(Fact::new(number as f32, Source::Metadata(key))))
+    }
+
+    fn numbers(&self, key: &'static str) -> Result<Option<Fact<Vec<f32>>>> {
+        let Some(value) = self.json(key)? else {
+            return Ok(None);
+        };
+        let list: Option<Vec<f32>> = match &value {
+            serde_json::Value::Array(list) => list.iter().map(|v| v.as_f64().map(|v| v as f32)).collect(),
+            other => other.as_f64().map(|v| vec![v as f32]),
+        };
+        let list = list.ok_or_else(|| self.wrong(key, "a list of numbers"))?;
+        if key == "standardization_std" && list.iter().any(|v| *v <= 0.0) {
+            return Err(self.wrong(key, "numbers greater than 0"));
+        }
+        Ok(Some(Fact::new(list, Source::Metadata(key))))
+    }
+
+    fn range(&self, key: &'static str) -> Result<Option<Fact<(f32, f32)>>> {
+        let Some(list) = self.numbers(key)? else {
+            return Ok(None);
+        };
+        match list.value[..] {
+            [lo, hi] if lo < hi => Ok(Some(Fact::new((lo, hi), list.source))),
+            _ => Err(self.wrong(key, "two numbers lo < hi")),
+        }
+    }
+
+    fn activation(&self) -> Result<Option<Fact<Activation>>> {
+        let Some(value) = self.json("activation")? else {
+            return Ok(None);
+        };
+        let text = value.as_str().ok_or_else(|| self.wrong("activation", "a text"))?;
+        let activation = Activation::parse("activation", text)
+            .map_err(|e| Error::model(self.path, format!("metadata {e}")))?;
+        Ok(Some(Fact::new(activation, Source::Metadata("activation"))))
+    }
+
+    fn class_names(&self) -> Result<Option<Fact<Vec<String>>>> {
+        let Some(value) = self.json("class_names")? else {
+            return Ok(None);
+        };
+        let expected = "a list of names, or an object from class index to name";
+        let names: Option<Vec<String>> = match &value {
+            serde_json::Value::Array(list) => list.iter().map(|v| v.as_str().map(str::to_string)).collect(),
+            serde_json::Value::Object(map) => {
+                let mut pairs = Vec::new();
+                for (key, name) in map {
+                    let index: usize = key.parse().map_err(|_| self.wrong("class_names", expected))?;
+                    let name = name.as_str().ok_or_else(|| self.wrong("class_names", expected))?;
+                    pairs.push((index, name.to_string()));
+                }
+                pairs.sort();
+                Some(pairs.into_iter().map(|(_, name)| name).collect())
+            }
+            _ => None,
+        };
+        let names = names.ok_or_else(|| self.wrong("class_names", expected))?;
+        Ok(Some(Fact::new(names, Source::Metadata("class_names"))))
+    }
+}

@@ -1,0 +1,216 @@
+//! Draws what a pipeline shows of merged scores: the mask, one class's probability, the uncertainty, an overlay.
+//!
+//! Probability and uncertainty are written as 0…254 (16 bit: 0…65534) for 0…1; the highest value is left for
+//! pixels without data.
+
+use super::decide::{Decision, Work};
+use super::error::{Error, Result};
+use super::merge::Merged;
+use super::pixels::{FrameView, Sample};
+use super::stage::BAND;
+
+/// Samples of a one-band picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    U8,
+    U16Le,
+}
+
+/// A one-band picture to write into.
+pub struct Canvas<'a> {
+    pub data: &'a mut [u8],
+    /// Bytes from a row to the next.
+    pub stride: usize,
+    pub depth: Depth,
+}
+
+impl Canvas<'_> {
+    fn write(&mut self, y: usize, values: impl Iterator<Item = u16>) {
+        let row = &mut self.data[y * self.stride..];
+        match self.depth {
+            Depth::U8 => row.iter_mut().zip(values).for_each(|(to, v)| *to = v as u8),
+            Depth::U16Le => {
+                let (words, _) = row.as_chunks_mut::<2>();
+                words.iter_mut().zip(values).for_each(|(to, v)| *to = v.to_le_bytes());
+            }
+        }
+    }
+
+    /// Writes rows of numbers from 0 to 1.
+    fn write_unit(&mut self, y: usize, width: usize, values: &[f32]) {
+        let most = match self.depth {
+            Depth::U8 => 254.0,
+            Depth::U16Le => 65534.0,
+        };
+        for (r, row) in values.chunks_exact(width).enumerate() {
+            self.write(y + r, row.iter().map(|v| (v * most + 0.5) as u16));
+        }
+    }
+}
+
+fn bands(merged: &Merged) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let height = merged.height;
+    (0..height).step_by(BAND).map(move |y| (y, BAND.min(height - y)))
+}
+
+/// The mask: each pixel its class's value.
+pub fn mask(merged: &Merged, decision: &Decision, canvas: &mut Canvas<'_>, work: &mut Work) {
+    let mut labels = std::mem::take(&mut work.labels);
+    for (y, rows) in bands(merged) {
+        decision.classes(merged, y, rows, &mut labels, work);
+        for (r, row) in labels.chunks_exact(merged.width).enumerate() {
+            canvas.write(y + r, row.iter().map(|class| decision.value(*class)));
+        }
+    }
+    work.labels = labels;
+}
+
+/// The probability of one class.
+///
+/// # Errors
+/// A class that there is not.
+pub fn probability(merged: &Merged, class: usize, canvas: &mut Canvas<'_>, work: &mut Work) -> Result<()> {
+    if class >= merged.classes() {
+        return Err(Error::setting(
+            "class-index",
+            class,
+            format!("there are {} classes; use 0 to {}", merged.classes(), merged.classes() - 1),
+        ));
+    }
+    for (y, rows) in bands(merged) {
+        merged.probability_rows(y, rows, &mut work.scores, &mut work.scratch);
+        let n = rows * merged.width;
+        if merged.channels == 1 && class == 0 {
+            super::math::complement(&mut work.scores);
+            canvas.write_unit(y, merged.width, &work.scores);
+        } else {
+            let channel = if merged.channels == 1 { 0 } else { class };
+            canvas.write_unit(y, merged.width, &work.scores[channel * n..(channel + 1) * n]);
+        }
+    }
+    Ok(())
+}
+
+/// The uncertainty that the frame was submitted with.
+///
+/// # Errors
+/// A frame that was submitted without.
+pub fn uncertainty(merged: &Merged, canvas: &mut Canvas<'_>, work: &mut Work) -> Result<()> {
+    for (y, rows) in bands(merged) {
+        merged
+            .uncertainty_rows(y, rows, &mut work.scores)
+            .ok_or_else(|| Error::Frame("this frame was inferred without uncertainty".into()))?;
+        canvas.write_unit(y, merged.width, &work.scores);
+    }
+    Ok(())
+}
+
+/// One colour per class; `None` leaves the image as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Palette(Vec<Option<[u8; 3]>>);
+
+/// Distinct colours for classes from 1 on (Kelly's list of maximum contrast, the greys left out).
+const COLOURS: [[u8; 3]; 16] = [
+    [255, 64, 64], [0, 120, 255], [255, 179, 0], [0, 200, 83], [166, 67, 214], [0, 188, 212], [255, 112, 174],
+    [139, 90, 43], [190, 255, 0], [128, 0, 32], [0, 83, 138], [255, 142, 0], [0, 125, 52], [246, 118, 142],
+    [83, 55, 122], [206, 162, 98],
+];
+
+impl Palette {
+    /// Reads a `palette` setting: colours `#rrggbb` from class 0 on, joined by commas, `none` for a class that is
+    /// not painted. An empty text is the default: class 0 is not painted, the others in distinct colours.
+    ///
+    /// # Errors
+    /// A colour that cannot be read.
+    pub fn parse(text: &str) -> Result<Self> {
+        let items: Vec<_> = super::settings::items(text).collect();
+        if items.is_empty() {
+            return Ok(Palette(std::iter::once(None).chain(COLOURS.map(Some)).collect()));
+        }
+        let colour = |item: &str| {
+            if item == "none" {
+                return Some(None);
+            }
+            let hex = item.strip_prefix('#').filter(|h| h.len() == 6 && h.is_ascii())?;
+            let byte = |k: usize| u8::from_str_radix(&hex[k..k + 2], 16).ok();
+            Some(Some([byte(0)?, byte(2)?, byte(4)?]))
+        };
+        let colours: Option<Vec<_>> = items.iter().map(|item| colour(item)).collect();
+        match colours {
+            Some(colours) => Ok(Palette(colours)),
+            None => Err(Error::setting(
+                "palette",
+                text,
+                "use colours such as #ff4040 from class 0 on, joined by commas, and none for a class that is not painted",
+            )),
+        }
+    }
+
+    /// The colour of a class. Classes beyond the list start over after its first colour, the background's.
+    pub fn colour(&self, class: u16) -> Option<[u8; 3]> {
+        let k = class as usize;
+        match self.0.get(k) {
+            Some(colour) => *colour,
+            None if self.0.len() > 1 => self.0[1 + (k - 1) % (self.0.len() - 1)],
+            None => self.0[0],
+        }
+    }
+}
+
+/// A colour picture to write into: red, green, blue, and opaque alpha where a pixel has 4 bytes.
+pub struct ColourCanvas<'a> {
+    pub data: &'a mut [u8],
+    pub stride: usize,
+    /// Bytes per pixel, 3 or 4.
+    pub step: usize,
+}
+
+/// The frame with its classes painted over. `range` maps pixels of more than 8 bits to 0…255.
+pub fn overlay(
+    merged: &Merged,
+    decision: &Decision,
+    frame: &FrameView<'_>,
+    range: (f32, f32),
+    palette: &Palette,
+    alpha: f32,
+    canvas: &mut ColourCanvas<'_>,
+    work: &mut Work,
+) {
+    let weight = (alpha.clamp(0.0, 1.0) * 256.0) as u32;
+    let paint: Vec<Option<[u8; 3]>> = (0..merged.classes() as u16).map(|c| palette.colour(c)).collect();
+    let mut labels = std::mem::take(&mut work.labels);
+    for (y, rows) in bands(merged) {
+        decision.classes(merged, y, rows, &mut labels, work);
+        for (r, row) in labels.chunks_exact(merged.width).enumerate() {
+            let to = &mut canvas.data[(y + r) * canvas.stride..];
+            for (x, (class, to)) in row.iter().zip(to.chunks_mut(canvas.step)).enumerate() {
+                for (k, to) in to.iter_mut().take(3).enumerate() {
+                    let band = if frame.bands.len() < 3 { 0 } else { k };
+                    let v = byte(frame, band, x, y + r, range) as u32;
+                    *to = match paint[*class as usize] {
+                        Some(colour) => ((v * (256 - weight) + colour[k] as u32 * weight) >> 8) as u8,
+                        None => v as u8,
+                    };
+                }
+                if let Some(alpha) = to.get_mut(3) {
+                    *alpha = 255;
+                }
+            }
+        }
+    }
+    work.labels = labels;
+}
+
+/// One sample as 8 bits.
+fn byte(frame: &FrameView<'_>, band: usize, x: usize, y: usize, (lo, hi): (f32, f32)) -> u8 {
+    let band = &frame.bands[band];
+    let at = &band.data[y * band.stride + x * band.step..];
+    let v = match frame.format.sample {
+        Sample::U8 => return at[0],
+        Sample::U16Le => u16::from_le_bytes([at[0], at[1]]) as f32,
+        Sample::U16Be => u16::from_be_bytes([at[0], at[1]]) as f32,
+        Sample::I16Le => i16::from_le_bytes([at[0], at[1]]) as f32,
+        Sample::F32Le => f32::from_le_bytes([at[0], at[1], at[2], at[3]]),
+    };
+    ((v - lo) / (hi - lo) * 255.0).clamp(0.0, 255.0) as u8
+}

@@ -1,0 +1,3 @@
+//! onnxsegment: raster frames in, ensembled segmentation masks out, on any GStreamer pipeline.
+
+pub mod engine;
