@@ -48,16 +48,21 @@ RUN_WINDOW: Window = (0, 498, 190, 230)
 MARGIN = 16
 """Pixels between a validation window and everything that is trained on."""
 
-WIDTHS = (16, 24, 32, 48, 64)
-"""Channels per level of the U-Net."""
+WIDTHS = (24, 32, 48, 64)
+"""Channels per level of the U-Net, at 1/2, 1/4, 1/8 and 1/16 of the picture's size."""
 
-SIZE_MULTIPLE = 2 ** (len(WIDTHS) - 1)
+SIZE_MULTIPLE = 2 ** len(WIDTHS)
 """Height and width of the input must be multiples of this."""
 
 CROP = 128
 BATCH = 8
 PEAK_LR = 4e-3
 WEIGHT_DECAY = 1e-2
+FOLD_STEPS = 800
+SNAP_CYCLE = 350
+TAIL_DECAY = 600
+TAIL_CHECKPOINTS = [650, 725, 800]
+TAIL_FLOOR = 0.25
 OPSET = 18
 
 CLASS_NAMES = {"0": "_background", "1": "building"}
@@ -68,27 +73,33 @@ RESOLUTION_CM = 50
 
 
 class ConvBlock(nn.Sequential):
-    """``repeats`` times 3x3 convolution, batch normalisation, ReLU."""
+    """``repeats`` times 3x3 convolution (the first with ``stride``), batch normalisation, ReLU."""
 
-    def __init__(self, channels_in: int, channels_out: int, repeats: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, repeats: int, stride: int = 1
+    ) -> None:
         layers: list[nn.Module] = []
-        for i in range(repeats):
-            first = channels_in if i == 0 else channels_out
-            layers.append(nn.Conv2d(first, channels_out, 3, padding=1, bias=False))
+        for _ in range(repeats):
+            layers.append(nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False))
             layers.append(nn.BatchNorm2d(channels_out))
             layers.append(nn.ReLU())
+            channels_in, stride = channels_out, 1
         super().__init__(*layers)
 
 
 class UNet(nn.Module):
-    """Small U-Net: N x 3 x H x W in 0...1 to N x ``classes`` x H x W logits."""
+    """Small U-Net: N x 3 x H x W in 0...1 to N x ``classes`` x H x W logits.
+
+    It works at half the picture's size and finer detail is interpolated: a house is some 30x50
+    pixels here, and a step of training costs half as much.
+    """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        inputs = (3, *WIDTHS[:-1])
-        self.encoder = nn.ModuleList(ConvBlock(i, o, 2) for i, o in zip(inputs, WIDTHS))
-        down = WIDTHS[::-1]
-        self.decoder = nn.ModuleList(ConvBlock(i + o, o, 1) for i, o in zip(down, down[1:]))
+        self.encoder = nn.ModuleList([ConvBlock(3, WIDTHS[0], 2, stride=2)])
+        self.encoder.extend(ConvBlock(i, o, 2) for i, o in zip(WIDTHS, WIDTHS[1:]))
+        up = WIDTHS[::-1]
+        self.decoder = nn.ModuleList(ConvBlock(i + o, o, 1) for i, o in zip(up, up[1:]))
         self.head = nn.Conv2d(WIDTHS[0], classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +111,7 @@ class UNet(nn.Module):
         for block in self.decoder:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = block(torch.cat([x, skips.pop()], dim=1))
-        return self.head(x)
+        return F.interpolate(self.head(x), scale_factor=2.0, mode="bilinear")
 
 
 class SoftmaxUNet(nn.Module):
@@ -363,11 +374,10 @@ def deepness_metadata() -> dict[str, object]:
 
 def train_folds(image: Tensor, mask: Tensor, out: Path) -> None:
     """Cross-validation: one run per block, a cosine from the peak rate to zero."""
-    steps = 600
     for fold, window in enumerate(FOLD_WINDOWS):
         name = f"fold{fold}"
         crops = Crops(image, mask, rectangles_outside(window, image.shape[1]), seed=fold)
-        [net] = train(name, 2, crops, fold, lambda step: cosine(step / steps), [steps])
+        [net] = train(name, 2, crops, fold, lambda step: cosine(step / FOLD_STEPS), [FOLD_STEPS])
         print(f"{name}: validation IoU {window_iou(net, image, mask, window):.3f}", flush=True)
         metadata = common_metadata(window) | deepness_metadata()
         export(SoftmaxUNet(net), out / f"{name}.onnx", False, metadata)
@@ -394,16 +404,21 @@ def train_run(
 
 def train_snapshots(image: Tensor, mask: Tensor, out: Path) -> None:
     """Three cosine cycles, each starting again at the peak rate; a snapshot at each end."""
-    cycle = 300
-    schedule = lambda step: cosine(step % cycle / cycle)  # noqa: E731
-    train_run("snap", 10, schedule, [cycle, 2 * cycle, 3 * cycle], image, mask, out)
+
+    def schedule(step: int) -> float:
+        return cosine(step % SNAP_CYCLE / SNAP_CYCLE)
+
+    checkpoints = [SNAP_CYCLE, 2 * SNAP_CYCLE, 3 * SNAP_CYCLE]
+    train_run("snap", 10, schedule, checkpoints, image, mask, out)
 
 
 def train_flat_tail(image: Tensor, mask: Tensor, out: Path) -> None:
-    """A cosine down to a quarter of the peak rate, then that rate to the end."""
-    decay, floor = 450, 0.25
-    schedule = lambda step: floor + (1 - floor) * cosine(step / decay)  # noqa: E731
-    train_run("swa", 20, schedule, [500, 550, 600], image, mask, out)
+    """A cosine down to a fraction of the peak rate, then that rate to the end."""
+
+    def schedule(step: int) -> float:
+        return TAIL_FLOOR + (1 - TAIL_FLOOR) * cosine(step / TAIL_DECAY)
+
+    train_run("swa", 20, schedule, TAIL_CHECKPOINTS, image, mask, out)
 
 
 GROUPS = {"fold": train_folds, "snap": train_snapshots, "swa": train_flat_tail}
