@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import onnxscript
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -312,6 +313,11 @@ def export(module: nn.Module, path: Path, keep_batchnorm: bool, metadata: dict[s
         optimize=not keep_batchnorm,
         verbose=False,
     )
+    if keep_batchnorm:
+        # The exporter's own optimisation would fold BatchNormalization into the convolutions; this
+        # much only clears away constant expressions around its parameters.
+        onnxscript.optimizer.fold_constants(program.model)
+        onnxscript.optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     strip(model)
     for key, value in metadata.items():

@@ -165,19 +165,26 @@ pub struct ColourCanvas<'a> {
     pub step: usize,
 }
 
-/// The frame with its classes painted over. `range` maps pixels of more than 8 bits to 0…255.
+/// How an overlay looks.
+pub struct Style<'a> {
+    pub palette: &'a Palette,
+    /// Opacity of classes, 0…1.
+    pub alpha: f32,
+    /// The values of pixels deeper than 8 bits that are shown as black and white.
+    pub range: (f32, f32),
+}
+
+/// The frame with its classes painted over.
 pub fn overlay(
     merged: &Merged,
     decision: &Decision,
     frame: &FrameView<'_>,
-    range: (f32, f32),
-    palette: &Palette,
-    alpha: f32,
+    style: &Style<'_>,
     canvas: &mut ColourCanvas<'_>,
     work: &mut Work,
 ) {
-    let weight = (alpha.clamp(0.0, 1.0) * 256.0) as u32;
-    let paint: Vec<Option<[u8; 3]>> = (0..merged.classes() as u16).map(|c| palette.colour(c)).collect();
+    let weight = (style.alpha.clamp(0.0, 1.0) * 256.0) as u32;
+    let paint: Vec<Option<[u8; 3]>> = (0..merged.classes() as u16).map(|c| style.palette.colour(c)).collect();
     let mut labels = std::mem::take(&mut work.labels);
     for (y, rows) in bands(merged) {
         decision.classes(merged, y, rows, &mut labels, work);
@@ -186,7 +193,7 @@ pub fn overlay(
             for (x, (class, to)) in row.iter().zip(to.chunks_mut(canvas.step)).enumerate() {
                 for (k, to) in to.iter_mut().take(3).enumerate() {
                     let band = if frame.bands.len() < 3 { 0 } else { k };
-                    let v = byte(frame, band, x, y + r, range) as u32;
+                    let v = byte(frame, band, x, y + r, style.range) as u32;
                     *to = match paint[*class as usize] {
                         Some(colour) => ((v * (256 - weight) + colour[k] as u32 * weight) >> 8) as u8,
                         None => v as u8,

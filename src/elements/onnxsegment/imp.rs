@@ -1,0 +1,980 @@
+//! The element: states, the sink pad, and what the pads share.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, Weak};
+use std::time::Duration;
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::UniqueFlowCombiner;
+use gst_video::{VideoCapsBuilder, VideoInfo};
+
+use super::CAT;
+use super::output::{Fault, Item, Look, Output, View};
+use super::properties::{self, Properties};
+use crate::elements::caps::{self, MappedFrame, frame_format};
+use crate::engine::pixels::Sample;
+use crate::engine::{Ensemble, Error, Job, Plan, lock};
+
+/// What holds from one caps event to the next.
+pub struct Stream {
+    pub info: VideoInfo,
+    /// Pixel values that an overlay shows as black and white.
+    pub display_range: (f32, f32),
+    ensemble: Arc<Ensemble>,
+    plan: Arc<Plan>,
+}
+
+impl Stream {
+    /// Whether 8 bits hold every value of a mask, as far as the classes are known.
+    pub fn fits_8_bit(&self) -> bool {
+        self.ensemble.decision().fits_8_bit(self.ensemble.classes().unwrap_or(2))
+    }
+}
+
+/// A frame under way, shared by the pads that show it.
+pub struct Frame {
+    pub buffer: gst::Buffer,
+    pub stream: Arc<Stream>,
+    pub job: Arc<Job>,
+    /// Frames before this one were dropped.
+    pub discont: bool,
+    /// Counts the frame out when the last pad is done with it.
+    _permit: Permit,
+}
+
+impl Frame {
+    pub fn ensemble(&self) -> &Ensemble {
+        &self.stream.ensemble
+    }
+}
+
+/// Bounds the frames between the sink pad and the last source pad.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Waits until fewer than `most` frames are under way.
+    fn enter(self: &Arc<Self>, most: usize) -> Result<Permit, gst::FlowError> {
+        let mut state = lock(&self.state);
+        while state.0 >= most && !state.1 {
+            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+        if state.1 {
+            return Err(gst::FlowError::Flushing);
+        }
+        state.0 += 1;
+        Ok(Permit(self.clone()))
+    }
+
+    fn set_flushing(&self, flushing: bool) {
+        lock(&self.state).1 = flushing;
+        self.changed.notify_all();
+    }
+}
+
+struct Permit(Arc<Gate>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        lock(&self.0.state).0 -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// What the streaming threads share; locked briefly.
+struct State {
+    ensemble: Option<Arc<Ensemble>>,
+    stream: Option<Arc<Stream>>,
+    outputs: Vec<Arc<Output>>,
+    /// Sticky events that have passed, for pads that are requested later.
+    sticky: Vec<gst::Event>,
+    segment: gst::FormattedSegment<gst::ClockTime>,
+    combiner: UniqueFlowCombiner,
+    flow: Result<gst::FlowSuccess, gst::FlowError>,
+    /// An error was posted; the streaming threads only wind down.
+    failed: bool,
+    ended: bool,
+    jobs: Vec<Weak<Job>>,
+    latency: gst::ClockTime,
+    live: bool,
+    /// Frames that are due before this running time come too late.
+    earliest: Option<gst::ClockTime>,
+    discont: bool,
+    received: u64,
+    dropped: u64,
+}
+
+pub struct OnnxSegment {
+    sink: gst::Pad,
+    properties: Mutex<Properties>,
+    state: Mutex<State>,
+    gate: Arc<Gate>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for OnnxSegment {
+    const NAME: &'static str = "GstOnnxSegment";
+    type Type = super::OnnxSegment;
+    type ParentType = gst::Element;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let template = class.pad_template("sink").expect("declared below");
+        let sink = gst::Pad::builder_from_template(&template)
+            .chain_function(|_, parent, buffer| {
+                Self::catch_panic_pad_function(parent, || Err(gst::FlowError::Error), |imp| imp.chain(buffer))
+            })
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_event(pad, event))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_query(pad, query))
+            })
+            .build();
+        let template = class.pad_template("src").expect("declared below");
+        let src = Self::output(View::Mask, &template);
+        let mut combiner = UniqueFlowCombiner::new();
+        combiner.add_pad(&src.pad);
+        OnnxSegment {
+            sink,
+            properties: Mutex::default(),
+            state: Mutex::new(State {
+                ensemble: None,
+                stream: None,
+                outputs: vec![src],
+                sticky: Vec::new(),
+                segment: gst::FormattedSegment::new(),
+                combiner,
+                flow: Ok(gst::FlowSuccess::Ok),
+                failed: false,
+                ended: false,
+                jobs: Vec::new(),
+                latency: gst::ClockTime::ZERO,
+                live: false,
+                earliest: None,
+                discont: false,
+                received: 0,
+                dropped: 0,
+            }),
+            gate: Arc::default(),
+        }
+    }
+}
+
+impl ObjectImpl for OnnxSegment {
+    fn properties() -> &'static [glib::ParamSpec] {
+        &properties::SPECS
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        lock(&self.properties).set(value, pspec);
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if let Some(value) = lock(&self.properties).get(pspec) {
+            return value;
+        }
+        match pspec.name() {
+            "stats" => self.stats().to_value(),
+            "model-info" => self.model_info().to_value(),
+            _ => {
+                let ensemble = lock(&self.state).ensemble.clone();
+                ensemble.map(|e| e.active_provider().to_string()).to_value()
+            }
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let src = lock(&self.state).outputs[0].pad.clone();
+        let obj = self.obj();
+        obj.add_pad(&self.sink).expect("a new element has no pads");
+        obj.add_pad(&src).expect("a new element has no pads");
+    }
+}
+
+impl GstObjectImpl for OnnxSegment {}
+
+impl ElementImpl for OnnxSegment {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "ONNX segmentation ensemble",
+                "Filter/Video",
+                "Runs every model of an ensemble over every test-time transform of a frame and merges them into a mask",
+                "The onnxsegment authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            use gst::{PadDirection, PadPresence};
+            let template = |name: &str, direction, presence, caps: &gst::Caps| {
+                gst::PadTemplate::new(name, direction, presence, caps).expect("valid names and caps")
+            };
+            let source = |view: View, presence| {
+                template(view.name(), PadDirection::Src, presence, &caps::video(view.formats().iter().copied()))
+            };
+            let mut templates = vec![
+                template("sink", PadDirection::Sink, PadPresence::Always, &caps::pixels()),
+                source(View::Mask, PadPresence::Always),
+            ];
+            templates.extend(View::REQUESTED.map(|view| source(view, PadPresence::Request)));
+            templates
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(&self, change: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match change {
+            gst::StateChange::ReadyToPaused => self.start().map_err(|e| {
+                self.post(&e);
+                gst::StateChangeError
+            })?,
+            gst::StateChange::PausedToReady => self.begin_flush(),
+            _ => {}
+        }
+        let success = self.parent_change_state(change);
+        // Also after a failed start, so that nothing of it stays.
+        if change == gst::StateChange::PausedToReady
+            || (change == gst::StateChange::ReadyToPaused && success.is_err())
+        {
+            self.stop();
+        }
+        success
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        let view = View::REQUESTED.into_iter().find(|v| v.name() == template.name_template())?;
+        let mut state = lock(&self.state);
+        if state.outputs.iter().any(|o| o.view == view) {
+            gst::warning!(CAT, imp = self, "there is a {} pad already; use tee after it", view.name());
+            return None;
+        }
+        let output = Self::output(view, template);
+        state.combiner.add_pad(&output.pad);
+        // Running: the pad starts where the stream is. Activation takes no lock of this element.
+        if state.ensemble.is_some() {
+            if output.pad.set_active(true).is_err() {
+                return None;
+            }
+            let (before, after): (Vec<_>, Vec<_>) =
+                state.sticky.iter().cloned().partition(|e| e.type_() == gst::EventType::StreamStart);
+            let items = before.into_iter().map(Item::Event);
+            let items = items.chain(state.stream.clone().map(Item::Stream)).chain(after.into_iter().map(Item::Event));
+            for item in items {
+                // A new queue has room for the few sticky events of a stream.
+                let _ = output.push(item, usize::MAX / 2);
+            }
+        }
+        let pad = output.pad.clone();
+        state.outputs.push(output);
+        drop(state);
+        self.obj().add_pad(&pad).ok()?;
+        Some(pad)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        let mut state = lock(&self.state);
+        let Some(k) = state.outputs.iter().position(|o| o.pad == *pad) else {
+            return;
+        };
+        let output = state.outputs.remove(k);
+        state.combiner.remove_pad(pad);
+        drop(state);
+        output.begin_flush();
+        let _ = pad.set_active(false);
+        output.reset();
+        let _ = self.obj().remove_pad(pad);
+    }
+}
+
+impl OnnxSegment {
+    fn output(view: View, template: &gst::PadTemplate) -> Arc<Output> {
+        Arc::new_cyclic(|output: &Weak<Output>| {
+            let output = output.clone();
+            let pad = gst::Pad::builder_from_template(template)
+                .name(view.name())
+                .activatemode_function(move |_, parent, _mode, active| {
+                    Self::catch_panic_pad_function(
+                        parent,
+                        || Err(gst::loggable_error!(CAT, "internal error while activating a pad")),
+                        |imp| output.upgrade().map_or(Ok(()), |output| imp.activate(&output, active)),
+                    )
+                })
+                .event_function(|pad, parent, event| {
+                    Self::catch_panic_pad_function(parent, || false, |imp| imp.src_event(pad, event))
+                })
+                .query_function(|pad, parent, query| {
+                    Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
+                })
+                .build();
+            Output::new(view, pad)
+        })
+    }
+
+    fn outputs(&self) -> Vec<Arc<Output>> {
+        lock(&self.state).outputs.clone()
+    }
+
+    /// Posts the one element error that a user sees for `error`.
+    fn post(&self, error: &Error) {
+        {
+            let mut state = lock(&self.state);
+            if state.failed {
+                return;
+            }
+            state.failed = true;
+            state.flow = Err(gst::FlowError::Error);
+        }
+        match error {
+            Error::Setting { .. } => gst::element_imp_error!(self, gst::ResourceError::Settings, ["{error}"]),
+            Error::File { .. } => gst::element_imp_error!(self, gst::ResourceError::OpenRead, ["{error}"]),
+            Error::Model { .. } => gst::element_imp_error!(self, gst::LibraryError::Failed, ["{error}"]),
+            Error::Runtime(_) | Error::Provider(_) => {
+                gst::element_imp_error!(self, gst::ResourceError::NotFound, ["{error}"])
+            }
+            Error::Frame(_) => gst::element_imp_error!(self, gst::StreamError::Format, ["{error}"]),
+            Error::Memory(_) => gst::element_imp_error!(self, gst::ResourceError::NoSpaceLeft, ["{error}"]),
+            Error::Cancelled => {}
+        }
+    }
+
+    // ---- states
+
+    fn start(&self) -> Result<(), Error> {
+        {
+            let mut state = lock(&self.state);
+            state.failed = false;
+            state.ended = false;
+            state.flow = Ok(gst::FlowSuccess::Ok);
+            state.combiner.reset();
+            state.earliest = None;
+            state.latency = gst::ClockTime::ZERO;
+            (state.received, state.dropped) = (0, 0);
+        }
+        let properties = lock(&self.properties).clone();
+        properties.palette()?;
+        let ensemble = Arc::new(Ensemble::load(&properties.engine()?)?);
+        if let Some(classes) = ensemble.classes()
+            && properties.class_index as usize >= classes
+        {
+            return Err(Error::setting(
+                "class-index",
+                properties.class_index,
+                format!("there are {classes} classes; use 0 to {}", classes - 1),
+            ));
+        }
+        for warning in ensemble.warnings() {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ["{warning}"]);
+        }
+        gst::info!(CAT, imp = self, "{} passes per frame on {}", ensemble.passes(), ensemble.active_provider());
+        let told = gst::Structure::builder("onnxsegment-provider")
+            .field("active-provider", ensemble.active_provider())
+            .field("passes", ensemble.passes() as u32)
+            .build();
+        lock(&self.state).ensemble = Some(ensemble);
+        self.gate.set_flushing(false);
+        let obj = self.obj();
+        let _ = obj.post_message(gst::message::Element::builder(told).src(&*obj).build());
+        obj.notify("active-provider");
+        obj.notify("model-info");
+        Ok(())
+    }
+
+    fn stop(&self) {
+        let mut state = lock(&self.state);
+        let ensemble = state.ensemble.take();
+        let stream = state.stream.take();
+        state.sticky.clear();
+        state.jobs.clear();
+        state.segment = gst::FormattedSegment::new();
+        let outputs = state.outputs.clone();
+        drop(state);
+        outputs.iter().for_each(|o| o.reset());
+        // The workers are joined here, without a lock.
+        drop((stream, ensemble));
+    }
+
+    /// Wakes everything that waits, and withdraws the frames under way.
+    fn begin_flush(&self) {
+        self.gate.set_flushing(true);
+        let (outputs, jobs) = {
+            let mut state = lock(&self.state);
+            (state.outputs.clone(), std::mem::take(&mut state.jobs))
+        };
+        outputs.iter().for_each(|o| o.begin_flush());
+        jobs.iter().filter_map(Weak::upgrade).for_each(|job| job.cancel());
+    }
+
+    /// Starts or stops a source pad's task. Takes no lock of the element: a pad may be activated while one is held.
+    fn activate(&self, output: &Arc<Output>, active: bool) -> Result<(), gst::LoggableError> {
+        if !active {
+            output.begin_flush();
+            return output.pad.stop_task().map_err(|e| gst::loggable_error!(CAT, "{e}"));
+        }
+        output.end_flush();
+        self.start_task(output).map_err(|e| gst::loggable_error!(CAT, "{e}"))
+    }
+
+    fn start_task(&self, output: &Arc<Output>) -> Result<(), glib::BoolError> {
+        let (element, weak) = (self.obj().downgrade(), Arc::downgrade(output));
+        output.pad.start_task(move || {
+            let (Some(element), Some(output)) = (element.upgrade(), weak.upgrade()) else {
+                return;
+            };
+            let imp = element.imp();
+            if catch_unwind(AssertUnwindSafe(|| imp.run(&output))).is_err() {
+                imp.post(&Error::Runtime("internal error in a pad's thread; please report it".into()));
+                let _ = output.pad.pause_task();
+            }
+        })
+    }
+
+    // ---- source pads
+
+    /// One turn of a source pad's task.
+    fn run(&self, output: &Arc<Output>) {
+        let Some(item) = output.pop() else {
+            let _ = output.pad.pause_task(); // flushing; fails only when the task is gone
+            return;
+        };
+        match item {
+            Item::Event(event) => {
+                gst::debug!(CAT, obj = output.pad, "pushing {event:?}");
+                output.pad.push_event(own_stream_id(output.view, event));
+            }
+            Item::Stream(stream) => {
+                if let Err(e) = output.negotiate(&stream) {
+                    self.set_flow(output, Err(e));
+                }
+            }
+            Item::Frame(frame) => {
+                let result = self.show(output, &frame);
+                drop(frame);
+                self.set_flow(output, result);
+            }
+        }
+    }
+
+    fn show(&self, output: &Output, frame: &Frame) -> Result<gst::FlowSuccess, gst::FlowError> {
+        // A view that is not linked is not computed.
+        if !output.pad.is_linked() {
+            return Err(gst::FlowError::NotLinked);
+        }
+        let merged = match frame.job.wait() {
+            Ok(merged) => merged,
+            Err(Error::Cancelled) => return Err(gst::FlowError::Flushing),
+            Err(e) => {
+                self.post(&e);
+                return Err(gst::FlowError::Error);
+            }
+        };
+        let look = {
+            let properties = lock(&self.properties);
+            properties.palette().map(|palette| Look {
+                class_index: properties.class_index as usize,
+                palette,
+                alpha: properties.overlay_alpha as f32,
+            })
+        };
+        let shown = look.map_err(Fault::from).and_then(|look| output.show(frame, &merged, &look));
+        match shown {
+            Ok(success) => Ok(success),
+            Err(Fault::Flow(flow)) => Err(flow),
+            Err(Fault::Error(e)) => {
+                self.post(&e);
+                Err(gst::FlowError::Error)
+            }
+        }
+    }
+
+    /// Notes a pad's flow. Nobody upstream hears of a failure after the last frame, so it is posted here.
+    fn set_flow(&self, output: &Output, result: Result<gst::FlowSuccess, gst::FlowError>) {
+        use gst::FlowError;
+        let mut state = lock(&self.state);
+        let flow = state.combiner.update_pad_flow(&output.pad, result);
+        if state.failed {
+            return;
+        }
+        state.flow = flow;
+        let ended = state.ended;
+        drop(state);
+        let problem = match flow {
+            Err(FlowError::NotNegotiated) => format!(
+                "pad {} and what follows it have no format in common: it gives {}; put `videoconvert` behind it",
+                output.pad.name(),
+                output.pad.pad_template_caps()
+            ),
+            Err(FlowError::NotLinked) if ended => "no source pad is linked; link src or request another pad".into(),
+            Err(FlowError::Error) if ended => {
+                format!("what follows pad {} failed on the last frame", output.pad.name())
+            }
+            _ => return,
+        };
+        self.post(&Error::Frame(problem));
+    }
+
+    fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        if let gst::EventView::Qos(qos) = event.view() {
+            let (_, _, jitter, timestamp) = qos.get();
+            if let Some(timestamp) = timestamp {
+                let frame = lock(&self.state).stream.as_ref().and_then(|s| frame_duration(&s.info));
+                // As GstBaseTransform has it: late by d means that what is due before t + 2 d + one frame is late too.
+                let late = jitter.max(0) as u64;
+                let slack = if late > 0 { 2 * late + frame.map_or(0, |f| f.nseconds()) } else { 0 };
+                let earliest = gst::ClockTime::from_nseconds(timestamp.nseconds().saturating_add(slack));
+                lock(&self.state).earliest = (late > 0).then_some(earliest);
+            }
+        }
+        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+
+    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        match query.view_mut() {
+            gst::QueryViewMut::Latency(query) => {
+                let mut upstream = gst::query::Latency::new();
+                if !self.sink.peer_query(&mut upstream) {
+                    return false;
+                }
+                let (live, least, most) = upstream.result();
+                let own = if live { lock(&self.state).latency } else { gst::ClockTime::ZERO };
+                gst::debug!(CAT, imp = self, "latency {own}, upstream live {live}, {least} to {most:?}");
+                query.set(live, least + own, most.map(|most| most + own));
+                true
+            }
+            gst::QueryViewMut::Caps(query) => {
+                let allowed = self.src_caps(pad);
+                let result = match query.filter() {
+                    Some(filter) => filter.intersect_with_mode(&allowed, gst::CapsIntersectMode::First),
+                    None => allowed,
+                };
+                query.set_result(&result);
+                true
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    /// What a source pad can give: its formats, at the size and rate of the input.
+    fn src_caps(&self, pad: &gst::Pad) -> gst::Caps {
+        let template = pad.pad_template_caps();
+        let (stream, output) = {
+            let state = lock(&self.state);
+            (state.stream.clone(), state.outputs.iter().find(|o| o.pad == *pad).cloned())
+        };
+        match (stream, output) {
+            (Some(stream), Some(output)) => output.allowed_caps(&stream),
+            _ => same_size(&template, &self.sink.peer_query_caps(Some(&self.sink.pad_template_caps()))),
+        }
+    }
+
+    // ---- sink pad
+
+    fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let properties = {
+            let p = lock(&self.properties);
+            (p.qos, p.patience())
+        };
+        let (stream, discont) = {
+            let mut state = lock(&self.state);
+            state.flow?;
+            let stream = state.stream.clone().ok_or(gst::FlowError::NotNegotiated)?;
+            state.received += 1;
+            if properties.0
+                && let Some(message) = self.too_late(&mut state, &buffer)
+            {
+                drop(state);
+                let _ = self.obj().post_message(message);
+                return Ok(gst::FlowSuccess::Ok);
+            }
+            (stream, std::mem::take(&mut state.discont))
+        };
+        let Some(mapped) = MappedFrame::new(buffer.clone(), &stream.info) else {
+            self.post(&Error::Frame(format!(
+                "a buffer of {} bytes cannot be read as {}: its size or strides do not fit the caps",
+                buffer.size(),
+                stream.info.to_caps().map_or_else(|e| e.to_string(), |c| c.to_string())
+            )));
+            return Err(gst::FlowError::Error);
+        };
+        let most = stream.ensemble.frames_in_flight();
+        let permit = self.gate.enter(most)?;
+        let outputs = self.outputs();
+        let uncertainty = outputs.iter().any(|o| o.view == View::Uncertainty && o.pad.is_linked());
+        let job = stream.ensemble.submit(&stream.plan, Box::new(mapped), uncertainty, properties.1);
+        {
+            let mut state = lock(&self.state);
+            state.jobs.retain(|job| job.strong_count() > 0);
+            state.jobs.push(Arc::downgrade(&job));
+        }
+        let frame = Arc::new(Frame { buffer, stream, job: job.clone(), discont, _permit: permit });
+        let mut taken = false;
+        for output in outputs {
+            taken |= output.push(Item::Frame(frame.clone()), most).is_ok();
+        }
+        if !taken {
+            job.cancel();
+            return Err(gst::FlowError::Flushing);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Whether a sink would drop this frame: then a QoS message, and the frame is not worth inferring.
+    fn too_late(&self, state: &mut State, buffer: &gst::BufferRef) -> Option<gst::Message> {
+        let earliest = state.earliest?;
+        let time = state.segment.to_running_time(buffer.pts())?;
+        if time >= earliest {
+            return None;
+        }
+        state.dropped += 1;
+        state.discont = true;
+        let obj = self.obj();
+        gst::debug!(CAT, imp = self, "dropping the frame of {time}, due before {earliest}");
+        Some(
+            gst::message::Qos::builder(state.live)
+                .running_time(time)
+                .stream_time(state.segment.to_stream_time(buffer.pts()))
+                .timestamp(buffer.pts())
+                .duration(buffer.duration())
+                .values(earliest.nseconds().saturating_sub(time.nseconds()) as i64, 1.0, 1_000_000)
+                .stats(
+                    gst::format::Buffers::from_u64(state.received - state.dropped),
+                    gst::format::Buffers::from_u64(state.dropped),
+                )
+                .src(&*obj)
+                .build(),
+        )
+    }
+
+    fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::FlushStart(_) => {
+                self.begin_flush();
+                let outputs = self.outputs();
+                outputs.iter().for_each(|o| {
+                    o.pad.push_event(event.clone());
+                });
+                // The tasks see the flush and pause; this waits for what they are doing, which nothing blocks now.
+                outputs.iter().for_each(|o| {
+                    let _ = o.pad.pause_task();
+                });
+                true
+            }
+            gst::EventView::FlushStop(_) => {
+                let outputs = {
+                    let mut state = lock(&self.state);
+                    state.combiner.reset();
+                    if !state.failed {
+                        state.flow = Ok(gst::FlowSuccess::Ok);
+                    }
+                    state.ended = false;
+                    state.earliest = None;
+                    state.segment = gst::FormattedSegment::new();
+                    state.sticky.retain(|e| !matches!(e.type_(), gst::EventType::Segment | gst::EventType::Eos));
+                    state.outputs.clone()
+                };
+                for output in outputs {
+                    output.pad.push_event(event.clone());
+                    output.end_flush();
+                    if output.pad.is_active() {
+                        let _ = self.start_task(&output);
+                    }
+                }
+                self.gate.set_flushing(false);
+                true
+            }
+            gst::EventView::Caps(caps) => self.set_caps(caps.caps()),
+            gst::EventView::Segment(segment) => {
+                match segment.segment().downcast_ref::<gst::ClockTime>() {
+                    Some(segment) => lock(&self.state).segment = segment.clone(),
+                    // Without times there is no lateness.
+                    None => lock(&self.state).segment = gst::FormattedSegment::new(),
+                }
+                self.pass(Item::Event(event.clone()))
+            }
+            gst::EventView::Eos(_) => {
+                let ensemble = {
+                    let mut state = lock(&self.state);
+                    state.ended = true;
+                    state.ensemble.clone()
+                };
+                if let Some(ensemble) = ensemble {
+                    ensemble.seal();
+                }
+                self.pass(Item::Event(event))
+            }
+            _ if event.is_serialized() => self.pass(Item::Event(event)),
+            _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
+        }
+    }
+
+    /// Sends something in order to every source pad.
+    fn pass(&self, item: Item) -> bool {
+        let outputs = {
+            let mut state = lock(&self.state);
+            if let Item::Event(event) = &item
+                && event.is_sticky()
+            {
+                let name = |e: &gst::Event| e.structure().map(|s| s.name().to_string());
+                state.sticky.retain(|e| e.type_() != event.type_() || name(e) != name(event));
+                state.sticky.push(event.clone());
+            }
+            state.outputs.clone()
+        };
+        let mut taken = false;
+        for output in outputs {
+            let item = match &item {
+                Item::Event(event) => Item::Event(event.clone()),
+                Item::Stream(stream) => Item::Stream(stream.clone()),
+                Item::Frame(frame) => Item::Frame(frame.clone()),
+            };
+            taken |= output.push(item, usize::MAX / 2).is_ok();
+        }
+        taken
+    }
+
+    fn set_caps(&self, caps: &gst::CapsRef) -> bool {
+        gst::debug!(CAT, imp = self, "caps {caps}");
+        let Ok(info) = VideoInfo::from_caps(caps) else {
+            self.post(&Error::Frame(format!(
+                "the caps {caps} are no raw video that this element takes; put `videoconvert` before onnxsegment"
+            )));
+            return false;
+        };
+        let ensemble = {
+            let state = lock(&self.state);
+            if state.stream.as_ref().is_some_and(|s| s.info == info) {
+                return true;
+            }
+            state.ensemble.clone()
+        };
+        let Some(ensemble) = ensemble else {
+            return false;
+        };
+        // Frames of the old format need not wait for company that cannot come.
+        ensemble.seal();
+        let result = ensemble.plan(frame_format(&info)).and_then(|plan| {
+            let latency = self.live_latency(&ensemble, &plan, &info)?;
+            Ok((plan, latency))
+        });
+        let (plan, latency) = match result {
+            Ok(found) => found,
+            Err(e) => {
+                self.post(&e);
+                return false;
+            }
+        };
+        let stated = ensemble.members().iter().find_map(|m| m.spec.input.input_range.as_ref().map(|f| f.value));
+        let display_range = match (frame_format(&info).sample, stated) {
+            (Sample::U8, _) => (0.0, 255.0),
+            (_, Some(range)) => range,
+            (_, None) => (0.0, 65535.0),
+        };
+        let stream = Arc::new(Stream { info, display_range, ensemble, plan });
+        let changed = {
+            let mut state = lock(&self.state);
+            state.stream = Some(stream.clone());
+            state.live = latency.is_some();
+            let latency = latency.unwrap_or(gst::ClockTime::ZERO);
+            std::mem::replace(&mut state.latency, latency) != latency
+        };
+        if changed {
+            let obj = self.obj();
+            let _ = obj.post_message(gst::message::Latency::builder().src(&*obj).build());
+        }
+        self.pass(Item::Stream(stream));
+        true
+    }
+
+    /// For live sources, how long a frame may take from the sink pad to the last source pad, measured by a run.
+    fn live_latency(&self, ensemble: &Ensemble, plan: &Plan, info: &VideoInfo) -> Result<Option<gst::ClockTime>, Error> {
+        let mut query = gst::query::Latency::new();
+        if !self.sink.peer_query(&mut query) || !query.result().0 {
+            return Ok(None);
+        }
+        let frame = ensemble.measure(plan)?;
+        let batch = ensemble.frames_per_batch() as u32 - 1;
+        let company = frame_duration(info).map_or(Duration::ZERO, |d| Duration::from(d) * batch);
+        let patience = lock(&self.properties).patience();
+        let wait = patience.map_or(company, |p| p.min(company));
+        let latency = frame * ensemble.frames_in_flight() as u32 + wait;
+        Ok(gst::ClockTime::try_from(latency).ok())
+    }
+
+    fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        let serialized = query.is_serialized();
+        match query.view_mut() {
+            gst::QueryViewMut::Caps(query) => {
+                let template = pad.pad_template_caps();
+                let strict = self.sink_caps();
+                let result = match query.filter() {
+                    None => strict,
+                    Some(filter) => {
+                        let result = filter.intersect_with_mode(&strict, gst::CapsIntersectMode::First);
+                        // The caps event will say what is wrong; an empty answer would say only "not-negotiated".
+                        if result.is_empty() { filter.intersect_with_mode(&template, gst::CapsIntersectMode::First) } else { result }
+                    }
+                };
+                query.set_result(&result);
+                true
+            }
+            gst::QueryViewMut::AcceptCaps(query) => {
+                let accepted = query.caps().is_subset(&pad.pad_template_caps());
+                query.set_result(accepted);
+                true
+            }
+            gst::QueryViewMut::Allocation(query) => {
+                // Any stride and offset will do; a pool must be large enough for the frames that are held.
+                query.add_allocation_meta::<gst_video::VideoMeta>(None);
+                let held = lock(&self.state).ensemble.as_ref().map_or(1, |e| e.frames_in_flight() as u32);
+                let (caps, wanted) = query.get_owned();
+                if wanted && let Some(info) = caps.and_then(|caps| VideoInfo::from_caps(&caps).ok()) {
+                    query.add_allocation_pool(None::<&gst::BufferPool>, info.size() as u32, held + 1, 0);
+                }
+                true
+            }
+            gst::QueryViewMut::Drain(_) => {
+                let ensemble = lock(&self.state).ensemble.clone();
+                if let Some(ensemble) = ensemble {
+                    ensemble.seal();
+                }
+                self.outputs().iter().all(|o| o.drain())
+            }
+            _ if serialized => {
+                let outputs = self.outputs();
+                outputs.iter().all(|o| o.drain()) && outputs.iter().any(|o| o.pad.peer_query(query))
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    /// What the models can take, at the size and rate that follows the mask.
+    fn sink_caps(&self) -> gst::Caps {
+        let (ensemble, src) = {
+            let state = lock(&self.state);
+            (state.ensemble.clone(), state.outputs[0].pad.clone())
+        };
+        let template = self.sink.pad_template_caps();
+        let following = src.peer_query_caps(Some(&src.pad_template_caps()));
+        let Some(ensemble) = ensemble else {
+            return same_size(&template, &following);
+        };
+        let deep = ensemble.members().iter().all(|m| m.spec.input.scale.is_some() || m.spec.input.input_range.is_some());
+        let fits = |channels: usize| -> Vec<gst_video::VideoFormat> {
+            match channels {
+                1 if deep => caps::GRAY.to_vec(),
+                1 => vec![gst_video::VideoFormat::Gray8],
+                3 => caps::COLOUR.to_vec(),
+                4 => caps::COLOUR_ALPHA.to_vec(),
+                _ => Vec::new(),
+            }
+        };
+        let mut formats = fits(ensemble.members()[0].spec.input.channels);
+        for member in ensemble.members() {
+            let allowed = fits(member.spec.input.channels);
+            formats.retain(|f| allowed.contains(f));
+        }
+        if formats.is_empty() {
+            return gst::Caps::new_empty();
+        }
+        let mut builder = VideoCapsBuilder::new().format_list(formats);
+        let (height, width) = ensemble.fixed_size();
+        if let Some(width) = width {
+            builder = builder.width(width as i32);
+        }
+        if let Some(height) = height {
+            builder = builder.height(height as i32);
+        }
+        same_size(&builder.build(), &following)
+    }
+
+    // ---- read-only properties
+
+    fn stats(&self) -> gst::Structure {
+        let state = lock(&self.state);
+        let (received, dropped, latency) = (state.received, state.dropped, state.latency);
+        let stats = state.ensemble.as_ref().map(|e| e.stats());
+        drop(state);
+        let seconds = |f: fn(&crate::engine::ensemble::Stats) -> Duration| stats.as_ref().map_or(0.0, |s| f(s).as_secs_f64());
+        gst::Structure::builder("onnxsegment-stats")
+            .field("received", received)
+            .field("dropped", dropped)
+            .field("frames", stats.as_ref().map_or(0, |s| s.frames))
+            .field("passes", stats.as_ref().map_or(0, |s| s.passes))
+            .field("convert-seconds", seconds(|s| s.convert))
+            .field("inference-seconds", seconds(|s| s.run))
+            .field("merge-seconds", seconds(|s| s.merge))
+            .field("latency", latency)
+            .build()
+    }
+
+    fn model_info(&self) -> Option<gst::Structure> {
+        let ensemble = lock(&self.state).ensemble.clone()?;
+        let mut info = gst::Structure::new_empty("onnxsegment-models");
+        for (k, member) in ensemble.members().iter().enumerate() {
+            let mut facts = gst::Structure::new_empty("model");
+            facts.set("model-file", member.spec.path.display().to_string());
+            facts.set("weight", member.weight);
+            for (name, value, source) in member.spec.describe() {
+                facts.set(name, format!("{value} ({source})"));
+            }
+            facts.set("classes", member.output.channels as u32);
+            info.set(format!("model-{k}"), facts);
+        }
+        Some(info)
+    }
+}
+
+/// The first pad keeps the stream's id; a further view of it is a stream of its own.
+fn own_stream_id(view: View, event: gst::Event) -> gst::Event {
+    let gst::EventView::StreamStart(start) = event.view() else {
+        return event;
+    };
+    if view == View::Mask {
+        return event;
+    }
+    let id = format!("{}/{}", start.stream_id(), view.name());
+    let mut own = gst::event::StreamStart::builder(&id)
+        .flags(start.stream_flags())
+        .seqnum(event.seqnum());
+    if let Some(group) = start.group_id() {
+        own = own.group_id(group);
+    }
+    own.build()
+}
+
+fn frame_duration(info: &VideoInfo) -> Option<gst::ClockTime> {
+    let (n, d) = (info.fps().numer(), info.fps().denom());
+    (n > 0).then(|| gst::ClockTime::SECOND.mul_div_round(d as u64, n as u64)).flatten()
+}
+
+/// `caps` with the sizes and rates of `other`, where those are raw video.
+fn same_size(caps: &gst::Caps, other: &gst::Caps) -> gst::Caps {
+    if other.is_any() {
+        return caps.clone();
+    }
+    let mut sizes = gst::Caps::new_empty();
+    for structure in other.iter().filter(|s| s.has_name("video/x-raw")) {
+        let mut size = gst::Structure::new_empty("video/x-raw");
+        for field in ["width", "height", "framerate", "pixel-aspect-ratio"] {
+            if let Ok(value) = structure.value(field) {
+                size.set_value(field, value.clone());
+            }
+        }
+        sizes.merge_structure(size);
+    }
+    let found = caps.intersect(&sizes);
+    if found.is_empty() { caps.clone() } else { found }
+}
