@@ -23,6 +23,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,7 @@ RESOLUTION_CM = 50
 class ConvBlock(nn.Sequential):
     """``repeats`` times 3x3 convolution (the first with ``stride``), batch normalisation, ReLU."""
 
-    def __init__(
-        self, channels_in: int, channels_out: int, repeats: int, stride: int = 1
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, repeats: int, stride: int = 1) -> None:
         layers: list[nn.Module] = []
         for _ in range(repeats):
             layers.append(nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False))
@@ -98,9 +97,8 @@ class UNet(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.encoder = nn.ModuleList([ConvBlock(3, WIDTHS[0], 2, stride=2)])
-        self.encoder.extend(ConvBlock(i, o, 2) for i, o in zip(WIDTHS, WIDTHS[1:]))
-        up = WIDTHS[::-1]
-        self.decoder = nn.ModuleList(ConvBlock(i + o, o, 1) for i, o in zip(up, up[1:]))
+        self.encoder.extend(ConvBlock(i, o, 2) for i, o in pairwise(WIDTHS))
+        self.decoder = nn.ModuleList(ConvBlock(i + o, o, 1) for i, o in pairwise(WIDTHS[::-1]))
         self.head = nn.Conv2d(WIDTHS[0], classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -293,7 +291,9 @@ def window_iou(net: UNet, image: Tensor, mask: Tensor, window: Window) -> float:
 # --- export -----------------------------------------------------------------------------------
 
 
-def export(module: nn.Module, path: Path, keep_batchnorm: bool, metadata: dict[str, object]) -> None:
+def export(
+    module: nn.Module, path: Path, keep_batchnorm: bool, metadata: dict[str, object]
+) -> None:
     """Write an ONNX file with dynamic batch, height and width, and check it against PyTorch."""
     module = module.eval().to(memory_format=torch.contiguous_format)
     sample = torch.rand(2, 3, 4 * SIZE_MULTIPLE, 6 * SIZE_MULTIPLE)
