@@ -31,18 +31,26 @@ demo: build ## segment the demo scene into out/: masks, overlay, uncertainty, a 
 	pipelines/demo.sh
 
 test: build ## run all tests; needs no network once `make setup` has run
-	G_DEBUG=fatal_warnings $(CARGO) test --release $(CARGOFLAGS) $(TESTFLAGS)
+	G_DEBUG=fatal_warnings $(CARGO) test $(CARGOFLAGS) $(TESTFLAGS)
 	tests/shell/run.sh
 
 lint: setup ## check formatting, clippy and the documentation
 	@$(CARGO) fmt --version >/dev/null && $(CARGO) clippy --version >/dev/null || \
 	  { echo 'lint: rustfmt and clippy are needed: rustup component add rustfmt clippy' >&2; exit 1; }
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --all-targets $(CARGOFLAGS) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps $(CARGOFLAGS)
+	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps $(CARGOFLAGS)
 
-bench: build ## run the benchmarks (minutes; see BENCHMARKS.md)
-	$(CARGO) bench $(CARGOFLAGS)
+bench: build .cache/unet2m.onnx ## run the benchmarks (minutes; see BENCHMARKS.md)
+	$(CARGO) bench $(CARGOFLAGS) --bench pipeline -- --unet .cache/unet2m.onnx
+	$(CARGO) bench $(CARGOFLAGS) --bench kernels
+
+# A U-Net of two million random parameters; too large to keep, quick to make.
+.cache/unet2m.onnx: tests/models/make_models.py
+	@mkdir -p .cache
+	python3 -m venv .cache/venv
+	.cache/venv/bin/pip install --quiet numpy onnx==1.23.2
+	.cache/venv/bin/python $< --unet $@
 
 install: build ## put the plugin into your GStreamer plugin folder
 	@mkdir -p "$(PLUGIN_DIR)"

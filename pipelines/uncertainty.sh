@@ -3,8 +3,8 @@
 #
 #   pipelines/uncertainty.sh [PICTURE.png]              default: the demo scene
 #
-# Writes out/probability.png and out/uncertainty.png: 0 (black) to 1 (white). Both come from the same inference, by the
-# element's request pads.
+# Writes out/probability.png and out/uncertainty.png: 0 to 1 as grey 0 to 254 (16 bits: 0 to 65534; the highest value is
+# kept for nodata). Both come from the same inference, by the element's request pads.
 #
 # Variables: KIND=entropy (mutual-information, variance, margin)  CLASS=1 (whose probability)
 #            BITS=8 (16: sixteen bits per pixel)  MODELS=models/fold*.onnx  TTA=flips  OUT=out

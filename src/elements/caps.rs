@@ -66,6 +66,16 @@ pub struct MappedFrame {
 impl MappedFrame {
     /// `None` when the buffer cannot be mapped as its caps say.
     pub fn new(buffer: gst::Buffer, info: &VideoInfo) -> Option<Self> {
+        let as_stated = |meta: gst::MetaRef<'_, gst_video::VideoMeta>| {
+            let planes = info.format_info().n_planes();
+            meta.format() == info.format()
+                && meta.n_planes() == planes
+                && meta.width() >= info.width()
+                && meta.height() >= info.height()
+        };
+        if !buffer.meta::<gst_video::VideoMeta>().is_none_or(as_stated) {
+            return None;
+        }
         let frame = gst_video::VideoFrame::from_buffer_readable(buffer, info).ok()?;
         let planes = frame.n_planes() as usize;
         if frame.plane_stride()[..planes].iter().any(|stride| *stride <= 0) {

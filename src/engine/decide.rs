@@ -1,6 +1,6 @@
 //! Scores to labels: a threshold for one channel, the best class for several; and the value each class is written as.
 
-use super::error::{Error, Result};
+use super::error::{Error, Result, count};
 use super::math;
 use super::merge::{Domain, Merged};
 
@@ -37,7 +37,11 @@ impl Decision {
                 return Err(Error::setting(
                     "mask-values",
                     list(values),
-                    format!("{} values for {} classes; give one per class", values.len(), classes.unwrap_or(0)),
+                    format!(
+                        "{} for {}; give one per class",
+                        count(values.len(), "value"),
+                        count(classes.unwrap_or(0), "class")
+                    ),
                 ));
             }
         } else if classes.is_some_and(|c| c - 1 + offset as usize >= NODATA_16 as usize) {

@@ -16,12 +16,12 @@ use ort::session::{RunOptions, Session};
 use ort::value::DynValue;
 
 use super::decide::Decision;
-use super::error::{Error, Result};
+use super::error::{Error, Result, count};
 use super::lock;
 use super::merge::{Domain, Merge, Merged, Merger, Uncertainty};
 use super::onnx::OnnxFile;
 use super::pixels::{Conversion, Frame, FrameFormat, Planes};
-use super::runtime::{Model, Policy, Provider, SessionOptions};
+use super::runtime::{self, Model, Policy, Provider, SessionOptions};
 use super::settings::{Fact, MemberSettings, Named, Settings, Source};
 use super::spec::{self, ElementType, Form, Link, ModelSpec, OutputShape};
 use super::stage::{Slot, Stage};
@@ -368,8 +368,8 @@ impl Ensemble {
             if wanted.iter().any(|(fixed, found)| fixed.is_some_and(|f| f != *found)) {
                 let dim = |d: Option<usize>| d.map_or("any".to_string(), |d| d.to_string());
                 return Err(Error::Frame(format!(
-                    "{} takes frames of {}x{} (width x height), the frame is {}x{}; put `videoconvert ! videoscale` \
-                     before onnxsegment, or for large pictures `tilesplit`",
+                    "model-file={}: takes frames of {}x{} (width x height), and the frame is {}x{}; put `videoconvert \
+                     ! videoscale` before onnxsegment",
                     input.file,
                     dim(input.width),
                     dim(input.height),
@@ -395,29 +395,23 @@ impl Ensemble {
         let Some(available) = available_memory() else {
             return Ok(());
         };
-        let planes: usize = plan.conversions.iter().map(Conversion::size).sum();
-        let pixels = plan.format.width * plan.format.height;
-        let scores = 4 * pixels * self.inner.channels.unwrap_or(2);
+        let planes = plan.conversions.iter().map(Conversion::size).fold(0, usize::saturating_add);
+        let pixels = plan.format.width.saturating_mul(plan.format.height);
+        let scores = pixels.saturating_mul(4 * self.inner.channels.unwrap_or(2));
         let tensors: usize = (0..self.inner.members.len())
             .map(|m| {
                 let (h, w) = plan.size(m);
-                plan.conversions[plan.by_member[m]].size() + 4 * h * w * self.inner.members[m].output.channels
+                let output = h.saturating_mul(w).saturating_mul(4 * self.inner.members[m].output.channels);
+                plan.conversions[plan.by_member[m]].size().saturating_add(output)
             })
             .max()
             .unwrap_or(0);
-        let needed = planes + scores + tensors * self.inner.batch.max(1);
+        let needed = tensors.saturating_mul(self.inner.batch).saturating_add(planes).saturating_add(scores);
         if needed <= available {
             return Ok(());
         }
-        let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
-        Err(Error::Memory(format!(
-            "a {}x{} frame needs at least {:.1} GiB for its pixels and scores, and {:.1} GiB are free; cut it into \
-             tiles (`tilesplit`, or `rastersrc` for files)",
-            plan.format.width,
-            plan.format.height,
-            gib(needed),
-            gib(available)
-        )))
+        let frame = format!("a {}x{} frame", plan.format.width, plan.format.height);
+        Err(not_enough_memory(&frame, needed, available))
     }
 
     /// Gives a frame to the workers. `uncertainty` asks for that view too.
@@ -581,9 +575,14 @@ impl Inner {
                 self.seal(&mut queue);
             }
             if let Some((group, run)) = self.pick(&mut queue) {
-                let waiting: usize = queue.groups.iter().map(|g| g.runs.len() - lock(&g.progress).next).sum();
                 queue.running += 1;
-                let share = (self.threads / (queue.running + waiting)).max(1);
+                // Frames of few runs may leave threads idle: each run then spreads over its share of them. Sessions
+                // are kept by their number of threads, so only powers of two are used.
+                let waiting: usize = queue.groups.iter().map(|g| g.runs.len() - lock(&g.progress).next).sum();
+                let share = match group.runs.len() < self.threads {
+                    true => (self.threads / (queue.running + waiting)).max(1),
+                    false => 1,
+                };
                 return Some((group, run, 1 << share.ilog2()));
             }
             queue = match queue.deadline {
@@ -636,7 +635,7 @@ impl Inner {
             })
             .collect();
         let begin = Instant::now();
-        let failed = |e: ort::Error| Error::model(&member.spec.path, format!("ONNX Runtime failed on it: {e}"));
+        let failed = |e: ort::Error| cannot_run(&member.spec, size, e);
         let input = stage.prepare(&member.spec, &slots, run.batch, size).map_err(failed)?;
         self.count(&self.counters.convert, begin);
 
@@ -774,7 +773,7 @@ fn probe_smallest(session: &mut Session, spec: &ModelSpec) -> Result<((usize, us
 }
 
 fn probe(session: &mut Session, spec: &ModelSpec, (height, width): (usize, usize)) -> Result<OutputShape> {
-    let count = spec.input.channels * height * width;
+    let count = spec.input.channels.saturating_mul(height).saturating_mul(width);
     let planes = match spec.input.element {
         ElementType::F32 => Planes::F32(vec![0.0; count]),
         ElementType::F16 => Planes::F16(vec![half::f16::ZERO; count]),
@@ -782,12 +781,11 @@ fn probe(session: &mut Session, spec: &ModelSpec, (height, width): (usize, usize
     };
     let batch = spec.input.batch.unwrap_or(1);
     let slot = Slot { planes: &planes, transform: Transform::Identity };
-    let failed = |e: ort::Error| {
-        Error::model(
-            &spec.path,
-            format!("ONNX Runtime cannot run it on a {width}x{height} input: {e}; if it needs sides of a certain multiple, set size-multiple"),
-        )
-    };
+    let needed = count.saturating_mul(spec.input.element.size());
+    if let Some(available) = available_memory().filter(|available| needed > *available) {
+        return Err(not_enough_memory(&format!("a {width}x{height} input of {}", spec.path.display()), needed, available));
+    }
+    let failed = |e: ort::Error| cannot_run(spec, (height, width), e);
     let mut stage = Stage::default();
     let input = stage.prepare(spec, &[slot], batch, (height, width)).map_err(failed)?;
     let outputs = session.run([input]).map_err(failed)?;
@@ -899,7 +897,8 @@ fn agree_on_classes(members: &[Member], domain: Domain, settings: &Settings) -> 
             "model-file",
             files(first, other),
             format!(
-                "the models have different numbers of classes, {} and {}; all members of an ensemble must have the same",
+                "the models have different numbers of classes, {} and {}; all members of an ensemble must have the \
+                 same: leave one of them out",
                 told(first).unwrap_or(0),
                 told(other).unwrap_or(0)
             ),
@@ -926,16 +925,17 @@ fn agree_on_classes(members: &[Member], domain: Domain, settings: &Settings) -> 
 }
 
 fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settings) -> Result<Option<Vec<String>>> {
-    let fits = |names: &Fact<Vec<String>>, setting: &str| match channels {
-        Some(c) if names.value.len() != c && names.value.len() != c.max(2) => Err(Error::setting(
-            setting,
-            names.value.join(","),
-            format!("{} names for {} classes; give one per class", names.value.len(), c.max(2)),
-        )),
-        _ => Ok(Some(names.value.clone())),
+    let misfit = |names: &[String]| {
+        let classes = channels.filter(|c| names.len() != *c && names.len() != (*c).max(2))?.max(2);
+        let (found, wanted) = (count(names.len(), "name"), count(classes, "class"));
+        Some(format!("{found} for {wanted} ({})", names.join(",")))
     };
-    if let Some(names) = &settings.class_names {
-        return fits(names, "labels-file");
+    if let Some(Fact { value: names, .. }) = &settings.class_names {
+        let file = settings.labels_file.as_deref().unwrap_or(Path::new(""));
+        return match misfit(names) {
+            Some(misfit) => Err(Error::file("labels-file", file, format!("{misfit}; give one per class, each on a line"))),
+            None => Ok(Some(names.clone())),
+        };
     }
     let mut named = members.iter().filter_map(|m| Some((m, m.spec.class_names.as_ref()?)));
     let Some((first, names)) = named.next() else {
@@ -952,7 +952,12 @@ fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settin
             ),
         ));
     }
-    fits(names, "metadata class_names")
+    match misfit(&names.value) {
+        Some(misfit) => {
+            Err(Error::model(&first.spec.path, format!("metadata class_names: {misfit}; correct it, or set labels-file")))
+        }
+        None => Ok(Some(names.value.clone())),
+    }
 }
 
 fn agree_on_threshold(members: &[Member], settings: &Settings) -> Result<Option<f32>> {
@@ -971,6 +976,31 @@ fn agree_on_threshold(members: &[Member], settings: &Settings) -> Result<Option<
             format!("the models' metadata name different thresholds, {threshold} and {second}; set threshold"),
         )),
     }
+}
+
+/// What ONNX Runtime says of a run that failed.
+fn cannot_run(spec: &ModelSpec, (height, width): (usize, usize), e: ort::Error) -> Error {
+    let hint = match (spec.input.height, spec.input.width) {
+        (Some(_), Some(_)) => String::new(),
+        _ => format!(
+            "; if it needs sides of a larger multiple than {}, set size-multiple",
+            spec.input.size_multiple.value
+        ),
+    };
+    Error::model(
+        &spec.path,
+        format!("ONNX Runtime cannot run it on a {width}x{height} input: {}{hint}", runtime::reason(e)),
+    )
+}
+
+fn not_enough_memory(what: &str, needed: usize, available: usize) -> Error {
+    let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
+    Error::Memory(format!(
+        "{what} needs at least {:.1} GiB for its pixels and scores, and {:.1} GiB are free; scale it down, or cut it \
+         into smaller frames",
+        gib(needed),
+        gib(available)
+    ))
 }
 
 /// Memory that is free, in bytes: the machine's, or the control group's where that is less.

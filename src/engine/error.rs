@@ -6,17 +6,21 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A setting (property, configuration key) whose value cannot be used.
-    #[error("{name}={value}: {problem}")]
+    #[error("{}: {problem}", assignment(name, value))]
     Setting {
         name: String,
         value: String,
         problem: String,
     },
     /// A file that is missing, unreadable, or not what it should be.
-    #[error("{file}: {problem}")]
-    File { file: String, problem: String },
+    #[error("{setting}={file}: {problem}")]
+    File {
+        setting: &'static str,
+        file: String,
+        problem: String,
+    },
     /// A model that loads, but cannot do what is asked of it.
-    #[error("{file}: {problem}")]
+    #[error("model-file={file}: {problem}")]
     Model { file: String, problem: String },
     /// ONNX Runtime's library cannot be found or opened.
     #[error("{0}")]
@@ -47,8 +51,10 @@ impl Error {
         }
     }
 
-    pub fn file(file: &std::path::Path, problem: impl Into<String>) -> Self {
+    /// A file that `setting` names.
+    pub fn file(setting: &'static str, file: &std::path::Path, problem: impl Into<String>) -> Self {
         Error::File {
+            setting,
             file: file.display().to_string(),
             problem: problem.into(),
         }
@@ -59,5 +65,26 @@ impl Error {
             file: file.display().to_string(),
             problem: problem.into(),
         }
+    }
+
+    /// The same error for the whole of a list instead of one of its items.
+    pub fn in_list(self, list: &str) -> Self {
+        match self {
+            Error::Setting { name, problem, .. } => Error::Setting { name, value: list.into(), problem },
+            other => other,
+        }
+    }
+}
+
+fn assignment(name: &str, value: &str) -> String {
+    if value.is_empty() { name.into() } else { format!("{name}={value}") }
+}
+
+/// A number of things: `1 value`, `2 values`, `3 classes`.
+pub(crate) fn count(n: usize, noun: &str) -> String {
+    match (n, noun.ends_with('s')) {
+        (1, _) => format!("1 {noun}"),
+        (_, true) => format!("{n} {noun}es"),
+        (_, false) => format!("{n} {noun}s"),
     }
 }

@@ -223,10 +223,10 @@ impl Merger {
 
     /// Turns the sums into means.
     pub fn finish(mut self) -> Merged {
-        for sum in [Some(&mut self.sum), self.mean.as_mut(), self.square.as_mut(), self.entropy.as_mut()] {
-            if let Some(sum) = sum {
-                math::divide(sum, self.weight);
-            }
+        let sums = [Some(&mut self.sum), self.mean.as_mut(), self.square.as_mut(), self.entropy.as_mut()];
+        // A single pass of weight 1 is its own mean.
+        for sum in sums.into_iter().flatten().filter(|_| self.weight != 1.0) {
+            math::divide(sum, self.weight);
         }
         Merged {
             domain: self.domain,

@@ -10,6 +10,7 @@ pub mod ensemble;
 pub mod error;
 mod math;
 pub mod merge;
+pub mod metrics;
 pub mod onnx;
 pub mod pixels;
 pub mod runtime;

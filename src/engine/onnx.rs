@@ -60,17 +60,23 @@ impl OnnxFile {
     /// # Errors
     /// A file that cannot be read or is not ONNX.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path)
-            .map_err(|e| Error::file(path, format!("model-file cannot be read: {e}; check the path")))?;
+        let wrong = |problem: String| Error::file("model-file", path, problem);
+        if path.is_dir() {
+            let all = path.join("*.onnx");
+            return Err(wrong(format!("is a folder; name a file in it, or {} for all of them", all.display())));
+        }
+        let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}; check the path")))?;
         Self::parse(&bytes).ok_or_else(|| {
-            Error::file(
-                path,
-                format!(
-                    "model-file is not an ONNX model ({} bytes that do not parse, or hold no graph); \
-                     it may be truncated or another format",
-                    bytes.len()
+            wrong(match bytes.len() {
+                0 => "is empty; download it again, or export it anew".into(),
+                _ if bytes.starts_with(b"version https://git-lfs") => {
+                    "is a Git LFS pointer and not the model itself; fetch it with `git lfs pull`".into()
+                }
+                n => format!(
+                    "is not an ONNX model: its {n} bytes do not parse, or hold no graph. It may be truncated or of \
+                     another format: download it again, or export it anew"
                 ),
-            )
+            })
         })
     }
 

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::error::{Error, Result};
+use super::error::{Error, Result, count};
 use super::spec::{ElementType, InputSpec};
 
 /// How one sample is stored.
@@ -141,8 +141,9 @@ impl Conversion {
             (c, b) if c == b => (0..c).collect(),
             (c, b) => {
                 return Err(Error::Frame(format!(
-                    "{} wants {c} channels, the frame has {b}; {}",
+                    "model-file={}: takes {}, and the frame has {b}; {}",
                     input.file,
+                    count(c, "channel"),
                     match c {
                         1 => "put `videoconvert ! video/x-raw,format=GRAY8` before onnxsegment",
                         3 => "put `videoconvert` before onnxsegment",
@@ -159,10 +160,10 @@ impl Conversion {
             (None, None, Sample::U8) => Unit::Divisor(255.0),
             (None, None, sample) => {
                 return Err(Error::Frame(format!(
-                    "the frame has {} pixels and nothing says how {} scales them; set scale (a divisor, \
-                     such as scale=65535) or input-range (lo,hi: the values that become 0 and 1)",
-                    sample.name(),
-                    input.file
+                    "model-file={}: nothing says how it scales the frame's {} pixels; set scale (a divisor, such as \
+                     scale=65535) or input-range (lo,hi: the values that become 0 and 1)",
+                    input.file,
+                    sample.name()
                 )));
             }
         };
@@ -173,7 +174,12 @@ impl Conversion {
             Some(list) => Err(Error::setting(
                 name,
                 super::settings::join(list),
-                format!("{} values, but {} has {c} channels; give one, or one per channel", list.len(), input.file),
+                format!(
+                    "{}, but {} has {}; give one for all, or one per channel",
+                    count(list.len(), "value"),
+                    input.file,
+                    count(c, "channel")
+                ),
             )),
         };
         let multiple = |n: usize, fixed: Option<usize>| fixed.unwrap_or(n.div_ceil(input.size_multiple.value) * input.size_multiple.value);
@@ -192,7 +198,8 @@ impl Conversion {
 
     /// Bytes of the converted planes.
     pub fn size(&self) -> usize {
-        self.bands.len() * self.height * self.width * self.element.size()
+        let plane = self.height.saturating_mul(self.width);
+        plane.saturating_mul(self.bands.len() * self.element.size())
     }
 
     /// Converts a frame: scaled, channels in the model's order, padded at the right and the bottom.
@@ -209,12 +216,11 @@ impl Conversion {
     }
 
     fn planes<T: Copy + Default>(&self, frame: &FrameView<'_>, finish: impl Fn(f32) -> T) -> Vec<T> {
-        let plane = self.height * self.width;
-        let mut planes = vec![T::default(); self.bands.len() * plane];
+        let mut planes = Vec::with_capacity(self.bands.len() * self.height * self.width);
         let (height, width) = (frame.format.height, frame.format.width);
-        let columns: Vec<usize> = (width..self.width).map(|x| reflect(x, width)).collect();
-        for (channel, to) in planes.chunks_exact_mut(plane).enumerate() {
-            let band = &frame.bands[self.bands[channel]];
+        for (channel, band) in self.bands.iter().enumerate() {
+            let band = &frame.bands[*band];
+            let top = planes.len();
             let value = |v: f32| finish(self.scaling.apply(v, channel));
             let table: [T; 256] = match frame.format.sample {
                 Sample::U8 => std::array::from_fn(|v| value(v as f32)),
@@ -222,21 +228,21 @@ impl Conversion {
             };
             for y in 0..height {
                 let from = &band.data[y * band.stride..];
-                let row = &mut to[y * self.width..(y + 1) * self.width];
+                let left = planes.len();
                 match frame.format.sample {
-                    Sample::U8 => bytes(from, band.step, &mut row[..width], &table),
-                    Sample::U16Le => words(from, band.step, &mut row[..width], |b: [u8; 2]| value(u16::from_le_bytes(b) as f32)),
-                    Sample::U16Be => words(from, band.step, &mut row[..width], |b: [u8; 2]| value(u16::from_be_bytes(b) as f32)),
-                    Sample::I16Le => words(from, band.step, &mut row[..width], |b: [u8; 2]| value(i16::from_le_bytes(b) as f32)),
-                    Sample::F32Le => words(from, band.step, &mut row[..width], |b: [u8; 4]| value(f32::from_le_bytes(b))),
+                    Sample::U8 => bytes(from, band.step, width, &table, &mut planes),
+                    Sample::U16Le => words(from, band.step, width, |b| value(u16::from_le_bytes(b) as f32), &mut planes),
+                    Sample::U16Be => words(from, band.step, width, |b| value(u16::from_be_bytes(b) as f32), &mut planes),
+                    Sample::I16Le => words(from, band.step, width, |b| value(i16::from_le_bytes(b) as f32), &mut planes),
+                    Sample::F32Le => words(from, band.step, width, |b| value(f32::from_le_bytes(b)), &mut planes),
                 }
-                for (k, x) in columns.iter().enumerate() {
-                    row[width + k] = row[*x];
+                for x in width..self.width {
+                    planes.push(planes[left + reflect(x, width)]);
                 }
             }
             for y in height..self.height {
-                let from = reflect(y, height) * self.width;
-                to.copy_within(from..from + self.width, y * self.width);
+                let row = top + reflect(y, height) * self.width;
+                planes.extend_from_within(row..row + self.width);
             }
         }
         planes
@@ -262,27 +268,130 @@ pub fn reflect(i: usize, n: usize) -> usize {
     if k < n { k } else { period - k }
 }
 
-fn bytes<T: Copy>(from: &[u8], step: usize, to: &mut [T], table: &[T; 256]) {
+/// Appends one row of 8-bit samples, each through the table.
+fn bytes<T: Copy>(from: &[u8], step: usize, width: usize, table: &[T; 256], to: &mut Vec<T>) {
     // A constant step lets the compiler drop the bounds checks.
-    fn fixed<const STEP: usize, T: Copy>(from: &[u8], to: &mut [T], table: &[T; 256]) {
-        let (last, body) = to.split_last_mut().expect("a row holds at least one pixel");
-        for (to, from) in body.iter_mut().zip(from.chunks_exact(STEP)) {
-            *to = table[from[0] as usize];
-        }
+    fn fixed<const STEP: usize, T: Copy>(from: &[u8], width: usize, table: &[T; 256], to: &mut Vec<T>) {
         // The last pixel's chunk may be cut: a band's view starts at the band, not at the pixel.
-        *last = table[from[body.len() * STEP] as usize];
+        let last = (width - 1) * STEP;
+        to.extend(from[..last].chunks_exact(STEP).map(|pixel| table[pixel[0] as usize]));
+        to.push(table[from[last] as usize]);
     }
     match step {
-        1 => fixed::<1, T>(from, to, table),
-        3 => fixed::<3, T>(from, to, table),
-        4 => fixed::<4, T>(from, to, table),
-        _ => to.iter_mut().enumerate().for_each(|(x, to)| *to = table[from[x * step] as usize]),
+        1 => fixed::<1, T>(from, width, table, to),
+        3 => fixed::<3, T>(from, width, table, to),
+        4 => fixed::<4, T>(from, width, table, to),
+        _ => to.extend((0..width).map(|x| table[from[x * step] as usize])),
     }
 }
 
-fn words<const N: usize, T>(from: &[u8], step: usize, to: &mut [T], value: impl Fn([u8; N]) -> T) {
-    for (x, to) in to.iter_mut().enumerate() {
+/// Appends one row of samples of `N` bytes.
+fn words<const N: usize, T>(from: &[u8], step: usize, width: usize, value: impl Fn([u8; N]) -> T, to: &mut Vec<T>) {
+    to.extend((0..width).map(|x| {
         let word: &[u8; N] = from[x * step..].first_chunk().expect("FrameView::check has measured the band");
-        *to = value(*word);
+        value(*word)
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reflection_is_numpys() {
+        let line = |n: usize, len: usize| (0..len).map(|i| reflect(i, n)).collect::<Vec<_>>();
+        // np.pad(range(3), (0, 6), "reflect"), and of a single element
+        assert_eq!(line(3, 9), [0, 1, 2, 1, 0, 1, 2, 1, 0]);
+        assert_eq!(line(1, 4), [0, 0, 0, 0]);
+        assert_eq!(line(2, 5), [0, 1, 0, 1, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn conversion_is_the_formula_at_every_pixel(
+            width in 1usize..20, height in 1usize..12, pad in 0usize..9, sample in 0usize..5, planar in any::<bool>(),
+            range in any::<bool>(), grow in 0usize..40, seed in any::<u64>(),
+        ) {
+            let sample = [Sample::U8, Sample::U16Le, Sample::U16Be, Sample::I16Le, Sample::F32Le][sample];
+            let n = sample.size();
+            let bands = 3;
+            let (step, stride, start): (usize, usize, Box<dyn Fn(usize) -> usize>) = if planar {
+                let stride = width * n + pad;
+                (n, stride, Box::new(move |b| b * stride * height))
+            } else {
+                (bands * n, width * bands * n + pad, Box::new(move |b| b * n))
+            };
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut data = vec![0u8; stride * height * if planar { bands } else { 1 }];
+            let mut expected = vec![0f32; bands * width * height];
+            for b in 0..bands {
+                for y in 0..height {
+                    for x in 0..width {
+                        let at = start(b) + y * stride + x * step;
+                        let (v, bytes): (f32, Vec<u8>) = match sample {
+                            Sample::U8 => { let v = random.u8(..); (v as f32, vec![v]) }
+                            Sample::U16Le => { let v = random.u16(..); (v as f32, v.to_le_bytes().to_vec()) }
+                            Sample::U16Be => { let v = random.u16(..); (v as f32, v.to_be_bytes().to_vec()) }
+                            Sample::I16Le => { let v = random.i16(..); (v as f32, v.to_le_bytes().to_vec()) }
+                            Sample::F32Le => { let v = random.f32() * 100.0 - 50.0; (v, v.to_le_bytes().to_vec()) }
+                        };
+                        data[at..at + n].copy_from_slice(&bytes);
+                        expected[(b * height + y) * width + x] = v;
+                    }
+                }
+            }
+            let view = FrameView {
+                format: FrameFormat { width, height, bands, sample },
+                bands: (0..bands).map(|b| Band { data: &data[start(b)..], step, stride }).collect(),
+            };
+            view.check().unwrap();
+            let scaling = Scaling {
+                unit: if range { Unit::Range(-10.0, 90.0) } else { Unit::Divisor(7.0) },
+                mean: vec![0.1, 0.2, 0.3],
+                std: vec![0.5, 2.0, 1.0],
+            };
+            let plan = Conversion {
+                element: ElementType::F32,
+                scaling,
+                bands: vec![2, 0, 1],
+                height: height + grow % 7,
+                width: width + grow,
+            };
+            let Planes::F32(planes) = plan.run(&view) else { panic!("float planes") };
+            prop_assert_eq!(planes.len(), bands * plan.height * plan.width);
+            for c in 0..bands {
+                for y in 0..plan.height {
+                    for x in 0..plan.width {
+                        let v = expected[(plan.bands[c] * height + reflect(y, height)) * width + reflect(x, width)];
+                        let unit = if range { ((v + 10.0) / 100.0).clamp(0.0, 1.0) } else { v / 7.0 };
+                        let value = (unit - [0.1, 0.2, 0.3][c]) / [0.5, 2.0, 1.0][c];
+                        prop_assert_eq!(planes[(c * plan.height + y) * plan.width + x], value);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_and_halves_are_what_their_models_take() {
+        let data = [0u8, 100, 200, 255];
+        let view = FrameView {
+            format: FrameFormat { width: 4, height: 1, bands: 1, sample: Sample::U8 },
+            bands: vec![Band { data: &data, step: 1, stride: 4 }],
+        };
+        let plan = |element, unit| Conversion {
+            element,
+            scaling: Scaling { unit, mean: vec![0.0], std: vec![1.0] },
+            bands: vec![0],
+            height: 1,
+            width: 4,
+        };
+        let Planes::U8(raw) = plan(ElementType::U8, Unit::Divisor(1.0)).run(&view) else { panic!("bytes") };
+        assert_eq!(raw, data);
+        let Planes::U8(stretched) = plan(ElementType::U8, Unit::Range(100.0, 200.0)).run(&view) else { panic!("bytes") };
+        assert_eq!(stretched, [0, 0, 255, 255]);
+        let Planes::F16(halves) = plan(ElementType::F16, Unit::Divisor(255.0)).run(&view) else { panic!("halves") };
+        assert_eq!(halves[3], f16::ONE);
     }
 }

@@ -192,6 +192,10 @@ fn find_runtime() -> Result<Runtime> {
     };
     let mut failures = String::new();
     for library in candidates {
+        if library.components().count() > 1 && !library.exists() {
+            failures.push_str(&format!(" {} does not exist.", library.display()));
+            continue;
+        }
         let environment = ort::init_from(&library).map_err(|e| e.to_string()).and_then(|builder| {
             builder
                 .with_name("onnxsegment")
@@ -206,7 +210,10 @@ fn find_runtime() -> Result<Runtime> {
         });
         match environment {
             Ok(environment) => return Ok(Runtime { environment, library }),
-            Err(e) => failures.push_str(&format!(" {} cannot be used: {e}.", library.display())),
+            Err(e) => failures.push_str(&format!(
+                " {} cannot be used: {e}; `ldd` tells whether it is a library for this machine and what it lacks.",
+                library.display()
+            )),
         }
     }
     Err(Error::Runtime(format!(
@@ -235,11 +242,21 @@ pub fn library_path() -> Result<&'static Path> {
     Ok(&runtime()?.library)
 }
 
+/// The process's ONNX Runtime environment, of which there can be only one: for programs that open sessions of their
+/// own beside the engine's.
+///
+/// # Errors
+/// No library, with the places that were searched.
+pub fn environment() -> Result<&'static ort::environment::Environment> {
+    Ok(&runtime()?.environment)
+}
+
 /// Removes what ONNX Runtime prints for its own developers: source paths and line numbers.
-fn reason(e: impl fmt::Display) -> String {
+pub(super) fn reason(e: impl fmt::Display) -> String {
     let text = e.to_string();
     let first = text.lines().next().unwrap_or_default();
-    first.rsplit_once(".cc:").map_or(first, |(_, tail)| tail.split_once(' ').map_or(tail, |(_, t)| t)).trim().to_string()
+    let text = first.rsplit_once(".cc:").map_or(first, |(_, tail)| tail.split_once(' ').map_or(tail, |(_, t)| t));
+    text.trim().trim_end_matches('.').to_string()
 }
 
 fn dispatch(provider: Provider, options: &SessionOptions) -> Option<ExecutionProviderDispatch> {
@@ -314,7 +331,7 @@ fn open(path: &Path, options: &SessionOptions, unavailable: &mut BTreeMap<&'stat
             }
         }
         if options.policy == Policy::Strict && unavailable.len() > before {
-            return Err(missing(options, unavailable, "provider-policy=strict forbids another"));
+            return Err(missing(options, unavailable, STRICT));
         }
         match attempt.commit_from_file(path) {
             Ok(session) => return Ok(session),
@@ -322,7 +339,7 @@ fn open(path: &Path, options: &SessionOptions, unavailable: &mut BTreeMap<&'stat
             Err(e) if !registered.is_empty() => {
                 unavailable.insert(registered[0].name(), reason(&e));
                 if options.policy == Policy::Strict {
-                    return Err(missing(options, unavailable, "provider-policy=strict forbids another"));
+                    return Err(missing(options, unavailable, STRICT));
                 }
                 usable.retain(|p| *p != registered[0]);
             }
@@ -336,13 +353,16 @@ fn open(path: &Path, options: &SessionOptions, unavailable: &mut BTreeMap<&'stat
     }
 }
 
+const STRICT: &str =
+    "provider-policy=strict forbids going on without it; set provider-policy=fallback, or execution-provider=cpu, to run on the CPU";
+
 /// The text for providers that are not to be had.
 fn missing(options: &SessionOptions, unavailable: &BTreeMap<&'static str, String>, then: &str) -> Error {
     let names: Vec<_> = options.providers.iter().map(|p| p.name()).collect();
-    let why: Vec<_> = unavailable.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+    let why: Vec<_> = unavailable.iter().map(|(name, why)| format!("{name} cannot be used here ({why})")).collect();
     Error::Provider(format!(
-        "execution-provider={}: not available here: {}; {then}. A GPU needs NVIDIA's driver, CUDA and cuDNN, and \
-         ONNX Runtime for GPU (`make setup ORT=gpu`)",
+        "execution-provider={}: {}; {then}. A GPU needs NVIDIA's driver, CUDA and cuDNN, and ONNX Runtime for GPU \
+         (`make setup ORT=gpu`)",
         names.join(","),
         why.join(", ")
     ))
@@ -389,7 +409,7 @@ impl Model {
     /// No ONNX Runtime, a file that it cannot load, or (strict) a provider that cannot be had.
     pub fn open(path: &Path, options: &SessionOptions, most: usize) -> Result<Arc<Model>> {
         let metadata = std::fs::metadata(path)
-            .map_err(|e| Error::file(path, format!("model-file cannot be read: {e}; check the path")))?;
+            .map_err(|e| Error::file("model-file", path, format!("cannot be read: {e}; check the path")))?;
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let key = (canonical, metadata.len(), metadata.modified().ok(), options.clone());
         let mut registry = lock(registry());

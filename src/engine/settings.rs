@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::error::{Error, Result};
+use super::error::{Error, Result, count};
 use super::merge::{Domain, Merge, Uncertainty};
 use super::runtime::{Execution, OptimizationLevel, Policy, Provider};
 use super::tta::{self, Transform};
@@ -96,11 +96,11 @@ pub trait Named: Sized + Copy + PartialEq + 'static {
         let found = Self::NAMES.iter().find(|(n, _)| *n == text.trim());
         found.map(|(_, v)| *v).ok_or_else(|| {
             let names: Vec<_> = Self::NAMES.iter().map(|(n, _)| *n).collect();
-            Error::setting(
-                setting,
-                text,
-                format!("`{}` is not known; use one of {}", text.trim(), names.join(", ")),
-            )
+            let found = match text.trim() {
+                "" => "is empty".into(),
+                text => format!("`{text}` is not known"),
+            };
+            Error::setting(setting, text, format!("{found}; use one of {}", names.join(", ")))
         })
     }
 }
@@ -182,8 +182,13 @@ impl Facts {
             activation: pick(&self.activation, &other.activation),
             mean: pick(&self.mean, &other.mean),
             std: pick(&self.std, &other.std),
-            scale: pick(&self.scale, &other.scale),
-            input_range: pick(&self.input_range, &other.input_range),
+            // Two ways to say the same: whoever states one of them has not left the other open.
+            scale: if self.input_range.is_some() { self.scale.clone() } else { pick(&self.scale, &other.scale) },
+            input_range: if self.scale.is_some() {
+                self.input_range.clone()
+            } else {
+                pick(&self.input_range, &other.input_range)
+            },
             channel_order: pick(&self.channel_order, &other.channel_order),
             layout: pick(&self.layout, &other.layout),
             output_name: pick(&self.output_name, &other.output_name),
@@ -217,6 +222,8 @@ pub struct Settings {
     pub label_offset: Option<u16>,
     pub mask_values: Option<Vec<u16>>,
     pub class_names: Option<Fact<Vec<String>>>,
+    /// Where they were read from.
+    pub labels_file: Option<PathBuf>,
     pub uncertainty: Option<Uncertainty>,
     pub batch_size: Option<usize>,
     pub threads: Option<usize>,
@@ -249,8 +256,7 @@ impl Settings {
             "merge" => self.merge = Some(Merge::parse(name, text)?),
             "merge-domain" => self.domain = Some(Domain::parse(name, text)?),
             "activation" => {
-                let list: Result<_> = items(text).map(|t| Activation::parse(name, t)).collect();
-                self.activations = Some(Fact::new(list?, source));
+                self.activations = Some(Fact::new(names(name, text)?, source));
             }
             "threshold" => {
                 let value: f32 = number(name, text, "a number from 0 to 1")?;
@@ -260,16 +266,21 @@ impl Settings {
                 self.threshold = Some(Fact::new(value, source));
             }
             "label-offset" => {
-                self.label_offset = Some(number(name, text, "a whole number from 0 to 65534")?)
+                self.label_offset = Some(number(name, text, "a whole number from 0 to 65534")?);
             }
             "mask-values" => {
-                let values: Result<_> = items(text)
-                    .map(|t| number(name, t, "whole numbers from 0 to 65535, one per class"))
-                    .collect();
-                self.mask_values = Some(values?);
+                let expected = "whole numbers from 0 to 65535, one per class";
+                let values: Result<Vec<u16>> = items(text).map(|t| number(name, t, expected)).collect();
+                let values = values.map_err(|e| e.in_list(text))?;
+                if values.is_empty() {
+                    return Err(Error::setting(name, text, format!("use {expected}, joined by commas")));
+                }
+                self.mask_values = Some(values);
             }
             "labels-file" => {
-                self.class_names = Some(Fact::new(labels(&base.join(text))?, source))
+                let file = base.join(text);
+                self.class_names = Some(Fact::new(labels(&file)?, source));
+                self.labels_file = Some(file);
             }
             "uncertainty-kind" => self.uncertainty = Some(Uncertainty::parse(name, text)?),
             "batch-size" => {
@@ -283,11 +294,16 @@ impl Settings {
                 self.threads = Some(number(name, text, "a whole number; 0 means every core")?)
             }
             "execution-provider" => {
-                let list: Result<Vec<_>> = items(text).map(|t| Provider::parse(name, t)).collect();
-                self.providers = Some(list?);
+                self.providers = Some(names(name, text)?);
             }
             "provider-policy" => self.policy = Some(Policy::parse(name, text)?),
-            "device-id" => self.device_id = Some(number(name, text, "a whole number")?),
+            "device-id" => {
+                let value: i32 = number(name, text, "a whole number of 0 or more")?;
+                if value < 0 {
+                    return Err(Error::setting(name, text, "use a whole number of 0 or more"));
+                }
+                self.device_id = Some(value);
+            }
             "optimization-level" => {
                 self.optimization = Some(OptimizationLevel::parse(name, text)?)
             }
@@ -313,40 +329,40 @@ impl Settings {
     /// A file that cannot be read, is not TOML, or holds an unknown key or an unusable value.
     pub fn from_config(path: &Path) -> Result<Settings> {
         let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::file(path, format!("config-file cannot be read: {e}; check the path"))
+            Error::file("config-file", path, format!("cannot be read: {e}; expected a TOML file"))
         })?;
-        let table: toml::Table = text
-            .parse()
-            .map_err(|e| Error::file(path, format!("config-file is not valid TOML: {e}")))?;
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+            Error::file("config-file", path, format!("is not valid TOML: {}", e.to_string().trim_end()))
+        })?;
         let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        let in_file = |e: Error| Error::file(path, e.to_string());
+        let in_file = |e: Error| Error::file("config-file", path, e.to_string());
 
         let mut settings = Settings::default();
         for (name, value) in &table {
             match (name.as_str(), value) {
                 ("member", toml::Value::Array(members)) => {
-                    for member in members {
-                        let member = member_settings(member, &base).map_err(in_file)?;
-                        settings.members.push(member);
+                    for (k, member) in members.iter().enumerate() {
+                        let in_member = |e| Error::file("config-file", path, format!("[[member]] {}: {e}", k + 1));
+                        settings.members.push(member_settings(member, &base).map_err(in_member)?);
                     }
                 }
                 ("cuda", value) => {
-                    settings.execution.cuda = value.clone().try_into().map_err(|e| {
-                        Error::file(path, format!("[cuda] cannot be used: {e}"))
-                    })?;
+                    settings.execution.cuda = table_of("cuda", value).map_err(in_file)?;
                 }
                 ("tensorrt", value) => {
-                    settings.execution.tensorrt = value.clone().try_into().map_err(|e| {
-                        Error::file(path, format!("[tensorrt] cannot be used: {e}"))
-                    })?;
+                    settings.execution.tensorrt = table_of("tensorrt", value).map_err(in_file)?;
                 }
-                (name, value) => settings
-                    .set(name, &plain(name, value)?, Source::ConfigFile, &base)
+                ("member", value) => {
+                    return Err(in_file(Error::setting("member", value, "is not a list of tables; write [[member]]")));
+                }
+                (name, value) => plain(name, value)
+                    .and_then(|text| settings.set(name, &text, Source::ConfigFile, &base))
                     .map_err(in_file)?,
             }
         }
         if !settings.members.is_empty() && !settings.models.is_empty() {
             return Err(Error::file(
+                "config-file",
                 path,
                 "holds both model-file and [[member]]; name every model in one of the two",
             ));
@@ -368,9 +384,13 @@ impl Settings {
         self.domain = self.domain.or(file.domain);
         self.facts = self.facts.or(&file.facts);
         self.threshold = self.threshold.or(file.threshold);
-        self.label_offset = self.label_offset.or(file.label_offset);
-        self.mask_values = self.mask_values.or(file.mask_values);
+        // Two ways to say what a class is written as.
+        if self.label_offset.is_none() && self.mask_values.is_none() {
+            self.label_offset = file.label_offset;
+            self.mask_values = file.mask_values;
+        }
         self.class_names = self.class_names.or(file.class_names);
+        self.labels_file = self.labels_file.or(file.labels_file);
         self.uncertainty = self.uncertainty.or(file.uncertainty);
         self.batch_size = self.batch_size.or(file.batch_size);
         self.threads = self.threads.or(file.threads);
@@ -402,16 +422,13 @@ impl Settings {
         }
         let count = members.len();
         let files: Vec<_> = members.iter().map(|m| m.model.display().to_string()).collect();
-        let wrong = |name: &str, found: usize, list: String| {
-            Error::setting(
-                name,
-                list,
-                format!("{found} values for {count} models ({}); give one per model", files.join(", ")),
-            )
+        let wrong = |name: &str, found: usize, list: String, give: &str| {
+            let (values, models) = (super::error::count(found, "value"), super::error::count(count, "model"));
+            Error::setting(name, list, format!("{values} for {models} ({}); give {give}", files.join(", ")))
         };
         if let Some(weights) = &self.weights {
             if weights.len() != count {
-                return Err(wrong("weights", weights.len(), join(weights)));
+                return Err(wrong("weights", weights.len(), join(weights), "one per model"));
             }
             members.iter_mut().zip(weights).for_each(|(m, w)| m.weight = *w);
         }
@@ -419,7 +436,7 @@ impl Settings {
         if let Some(list) = &self.activations {
             let names: Vec<_> = list.value.iter().map(|a| a.name()).collect();
             if list.value.len() != 1 && list.value.len() != count {
-                return Err(wrong("activation", names.len(), names.join(",")));
+                return Err(wrong("activation", names.len(), names.join(","), "one for all, or one per model"));
             }
             for (k, member) in members.iter_mut().enumerate() {
                 let value = list.value[k.min(list.value.len() - 1)];
@@ -461,6 +478,9 @@ fn check_weights(members: &[MemberSettings]) -> Result<()> {
     if weights.iter().any(|w| !w.is_finite() || *w < 0.0) {
         return Err(Error::setting("weights", join(&weights), "every weight must be 0 or more"));
     }
+    if !weights.iter().sum::<f32>().is_finite() {
+        return Err(Error::setting("weights", join(&weights), "their sum is too large; only their ratios count"));
+    }
     if weights.iter().sum::<f32>() <= 0.0 {
         return Err(Error::setting(
             "weights",
@@ -474,7 +494,7 @@ fn check_weights(members: &[MemberSettings]) -> Result<()> {
 fn member_settings(value: &toml::Value, base: &Path) -> Result<MemberSettings> {
     let table = value
         .as_table()
-        .ok_or_else(|| Error::setting("member", value, "must be a table; write [[member]]"))?;
+        .ok_or_else(|| Error::setting("member", value, "is not a table; write [[member]]"))?;
     let mut member = MemberSettings {
         model: PathBuf::new(),
         weight: 1.0,
@@ -487,18 +507,23 @@ fn member_settings(value: &toml::Value, base: &Path) -> Result<MemberSettings> {
                 let mut found = models(&text, base)?;
                 if found.len() != 1 {
                     return Err(Error::setting(
-                        "member.model-file",
+                        "model-file",
                         &text,
-                        format!("names {} files; a [[member]] is one model", found.len()),
+                        format!("names {}; a [[member]] is one model", count(found.len(), "file")),
                     ));
                 }
                 member.model = found.remove(0);
             }
-            "weight" => member.weight = number("member.weight", &text, "a number")?,
+            "weight" => {
+                member.weight = number(name, &text, "a number of 0 or more")?;
+                if !member.weight.is_finite() || member.weight < 0.0 {
+                    return Err(Error::setting(name, &text, "use a number of 0 or more"));
+                }
+            }
             _ => {
                 if !member.facts.set(name, &text, Source::ConfigFile)? {
                     return Err(Error::setting(
-                        &format!("member.{name}"),
+                        name,
                         &text,
                         "there is no such setting; a [[member]] holds model-file, weight, activation, mean, std, \
                          scale, input-range, channel-order, layout, output-name, size-multiple",
@@ -508,7 +533,7 @@ fn member_settings(value: &toml::Value, base: &Path) -> Result<MemberSettings> {
         }
     }
     if member.model.as_os_str().is_empty() {
-        return Err(Error::setting("member", value, "has no model-file"));
+        return Err(Error::setting("model-file", "", "is missing; every [[member]] names one"));
     }
     Ok(member)
 }
@@ -549,7 +574,9 @@ fn models(text: &str, base: &Path) -> Result<Vec<PathBuf>> {
         }
         let pattern = path.to_string_lossy().into_owned();
         let found = glob::glob(&pattern)
-            .map_err(|e| Error::setting("model-file", item, format!("is not a valid glob: {e}")))?;
+            .map_err(|e| {
+                Error::setting("model-file", item, format!("is not a valid glob: {e}; a bracket of a name is written [[]"))
+            })?;
         let before = files.len();
         files.extend(found.filter_map(|f| f.ok()).filter(|f| f.is_file()));
         if files.len() == before {
@@ -567,11 +594,11 @@ fn models(text: &str, base: &Path) -> Result<Vec<PathBuf>> {
 /// Class names from a text file, one per line.
 fn labels(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| {
-        Error::file(path, format!("labels-file cannot be read: {e}; it holds one class name per line"))
+        Error::file("labels-file", path, format!("cannot be read: {e}; it holds one class name per line"))
     })?;
     let names: Vec<_> = text.lines().map(|l| l.trim().to_string()).filter(|l| !l.is_empty()).collect();
     if names.is_empty() {
-        return Err(Error::file(path, "labels-file is empty; it holds one class name per line"));
+        return Err(Error::file("labels-file", path, "is empty; it holds one class name per line"));
     }
     Ok(names)
 }
@@ -579,6 +606,22 @@ fn labels(path: &Path) -> Result<Vec<String>> {
 /// The items of a list written as text.
 pub fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|t| !t.is_empty())
+}
+
+/// Names joined by commas, at least one.
+fn names<T: Named>(setting: &str, text: &str) -> Result<Vec<T>> {
+    let list: Result<Vec<T>> = items(text).map(|t| T::parse(setting, t)).collect();
+    let list = list.map_err(|e| e.in_list(text))?;
+    // An empty text is no name either, and its error lists those there are.
+    if list.is_empty() { T::parse(setting, text).map(|v| vec![v]) } else { Ok(list) }
+}
+
+/// A table of a configuration file whose keys are fixed.
+fn table_of<T: serde::de::DeserializeOwned>(name: &str, value: &toml::Value) -> Result<T> {
+    value.clone().try_into().map_err(|e: toml::de::Error| {
+        let problem = e.to_string();
+        Error::setting(&format!("[{name}]"), "", problem.trim_end().replace('\n', ", "))
+    })
 }
 
 fn number<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T> {
@@ -599,7 +642,7 @@ fn numbers(name: &str, text: &str) -> Result<Vec<f32>> {
     let list: Result<Vec<f32>> = items(text)
         .map(|t| number(name, t, "numbers joined by commas"))
         .collect();
-    let list = list?;
+    let list = list.map_err(|e| e.in_list(text))?;
     if list.is_empty() || list.iter().any(|v| !v.is_finite()) {
         return Err(Error::setting(name, text, "use finite numbers joined by commas"));
     }
@@ -607,8 +650,8 @@ fn numbers(name: &str, text: &str) -> Result<Vec<f32>> {
 }
 
 fn range(name: &str, text: &str) -> Result<(f32, f32)> {
-    match numbers(name, text)?[..] {
-        [lo, hi] if lo < hi => Ok((lo, hi)),
+    match numbers(name, text).as_deref() {
+        Ok([lo, hi]) if lo < hi => Ok((*lo, *hi)),
         _ => Err(Error::setting(
             name,
             text,

@@ -140,7 +140,7 @@ impl ModelSpec {
             output,
             graph_activates,
             class_names: metadata.class_names()?,
-            threshold: metadata.number("seg_thresh")?,
+            threshold: metadata.threshold()?,
         })
     }
 
@@ -223,7 +223,7 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[Port], stated: &Fac
         return Err(Error::model(
             path,
             format!(
-                "input `{}` has rank {} {:?}; expected rank 4: batch, channels, height, width (or channels last)",
+                "input `{}` has rank {} {:?}; expected rank 4: batch, channels, height, width (or channels last); export it so",
                 port.name,
                 port.shape.len(),
                 port.shape
@@ -248,12 +248,22 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[Port], stated: &Fac
             format!("input `{}` does not fix its number of channels {:?}; export it with that axis fixed", port.name, port.shape),
         )
     })?;
-    let (mean, std) = (metadata.numbers("standardization_mean")?, metadata.numbers("standardization_std")?);
-    let size_multiple = match (&stated.size_multiple, metadata.number("size_multiple")?) {
-        (Some(stated), _) => stated.clone(),
-        (None, Some(told)) if told.value >= 1.0 => Fact::new(told.value as usize, told.source),
-        _ => Fact::new(32, Source::Default),
+    // What is stated outranks metadata, also metadata that cannot be read.
+    let numbers = |stated: &Option<Fact<Vec<f32>>>, key| match stated {
+        Some(stated) => Ok(Some(stated.clone())),
+        None => metadata.numbers(key),
     };
+    let size_multiple = match &stated.size_multiple {
+        Some(stated) => stated.clone(),
+        None => metadata.size_multiple()?.unwrap_or(Fact::new(32, Source::Default)),
+    };
+    if let (Some(scale), Some(range)) = (&stated.scale, &stated.input_range) {
+        return Err(Error::setting(
+            "scale",
+            scale.value,
+            format!("and input-range={},{} exclude each other; set one of them", range.value.0, range.value.1),
+        ));
+    }
     Ok(InputSpec {
         file: path.display().to_string(),
         name: port.name.clone(),
@@ -270,8 +280,8 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[Port], stated: &Fac
             (None, Some(_)) => None,
             (None, None) => metadata.range("input_range")?,
         },
-        mean: stated.mean.clone().or(mean),
-        std: stated.std.clone().or(std),
+        mean: numbers(&stated.mean, "standardization_mean")?,
+        std: numbers(&stated.std, "standardization_std")?,
         channel_order: stated
             .channel_order
             .clone()
@@ -296,7 +306,7 @@ fn resolve_output(
     };
     let port = port.ok_or_else(|| {
         let wanted = stated.output_name.as_ref().map_or("", |f| &f.value);
-        Error::model(path, format!("has no output-name={wanted}; its outputs are {} (or an index from 0)", names()))
+        Error::model(path, format!("has no output-name={wanted}; use one of {}, or an index from 0", names()))
     })?;
     let operator = metadata.onnx.last_operator(&port.name);
     let is_label = match port.element.as_str() {
@@ -325,7 +335,8 @@ fn resolve_output(
         Some("LogSoftmax") => Some(Activation::LogSoftmax),
         _ => None,
     };
-    let activation = match (&stated.activation, metadata.activation()?, from_graph) {
+    let told = if stated.activation.is_some() { None } else { metadata.activation()? };
+    let activation = match (&stated.activation, told, from_graph) {
         (Some(stated), ..) => stated.clone(),
         (None, Some(told), _) => told,
         (None, None, Some(found)) => Fact::new(found, Source::Graph),
@@ -381,7 +392,8 @@ pub fn output_shape(
                 path,
                 format!(
                     "output `{name}` has rank {rank} {shape:?}; expected rank 4 (batch, classes, height, width) or \
-                     rank 3 (batch, height, width): this does not look like a segmentation model"
+                     rank 3 (batch, height, width). This does not look like a segmentation model; take another, or \
+                     another of its outputs with output-name"
                 ),
             ));
         }
@@ -391,7 +403,8 @@ pub fn output_shape(
             path,
             format!(
                 "output `{name}` is {shape:?} for an input of height {height} and width {width}; expected the same \
-                 height and width, or both divided by the same whole number"
+                 height and width, or both divided by the same whole number: pad its convolutions, or choose another \
+                 output with output-name"
             ),
         )
     })?;
@@ -421,7 +434,15 @@ impl Metadata<'_> {
 
     fn wrong(&self, key: &str, expected: &str) -> Error {
         let text = self.onnx.metadata.get(key).map_or("", String::as_str);
-        Error::model(self.path, format!("metadata {key} is `{text}`; expected {expected}"))
+        let instead = match key {
+            "standardization_mean" => ", or set mean",
+            "standardization_std" => ", or set std",
+            "size_multiple" => ", or set size-multiple",
+            "input_range" => ", or set input-range",
+            "activation" => ", or set activation",
+            _ => "",
+        };
+        Error::model(self.path, format!("metadata {key} is `{text}`; expected {expected}. Correct it{instead}"))
     }
 
     fn is_deepness(&self) -> bool {
@@ -430,12 +451,12 @@ impl Metadata<'_> {
             .any(|key| self.onnx.metadata.contains_key(*key))
     }
 
-    fn number(&self, key: &'static str) -> Result<Option<Fact<f32>>> {
+    fn number(&self, key: &'static str, expected: &str) -> Result<Option<Fact<f32>>> {
         let Some(value) = self.json(key)? else {
             return Ok(None);
         };
         let number = value.as_f64().or_else(|| value.as_str().and_then(|s| s.parse().ok()));
-        let number = number.ok_or_else(|| self.wrong(key, "a number"))?;
+        let number = number.ok_or_else(|| self.wrong(key, expected))?;
         Ok(Some(Fact::new(number as f32, Source::Metadata(key))))
     }
 
@@ -447,6 +468,7 @@ impl Metadata<'_> {
             serde_json::Value::Array(list) => list.iter().map(|v| v.as_f64().map(|v| v as f32)).collect(),
             other => other.as_f64().map(|v| vec![v as f32]),
         };
+        let list = list.filter(|list| !list.is_empty() && list.iter().all(|v| v.is_finite()));
         let list = list.ok_or_else(|| self.wrong(key, "a list of numbers"))?;
         if key == "standardization_std" && list.iter().any(|v| *v <= 0.0) {
             return Err(self.wrong(key, "numbers greater than 0"));
@@ -455,12 +477,31 @@ impl Metadata<'_> {
     }
 
     fn range(&self, key: &'static str) -> Result<Option<Fact<(f32, f32)>>> {
-        let Some(list) = self.numbers(key)? else {
+        let wrong = || self.wrong(key, "two numbers [lo, hi], lo < hi");
+        let Some(list) = self.numbers(key).map_err(|_| wrong())? else {
             return Ok(None);
         };
         match list.value[..] {
             [lo, hi] if lo < hi => Ok(Some(Fact::new((lo, hi), list.source))),
-            _ => Err(self.wrong(key, "two numbers lo < hi")),
+            _ => Err(wrong()),
+        }
+    }
+
+    fn threshold(&self) -> Result<Option<Fact<f32>>> {
+        match self.number("seg_thresh", "a number from 0 to 1")? {
+            Some(told) if !(0.0..=1.0).contains(&told.value) => Err(self.wrong("seg_thresh", "a number from 0 to 1")),
+            told => Ok(told),
+        }
+    }
+
+    fn size_multiple(&self) -> Result<Option<Fact<usize>>> {
+        let expected = "a whole number from 1 to 4096";
+        match self.number("size_multiple", expected)? {
+            None => Ok(None),
+            Some(told) if (1.0..=4096.0).contains(&told.value) && told.value.fract() == 0.0 => {
+                Ok(Some(Fact::new(told.value as usize, told.source)))
+            }
+            Some(_) => Err(self.wrong("size_multiple", expected)),
         }
     }
 
@@ -468,9 +509,11 @@ impl Metadata<'_> {
         let Some(value) = self.json("activation")? else {
             return Ok(None);
         };
-        let text = value.as_str().ok_or_else(|| self.wrong("activation", "a text"))?;
-        let activation = Activation::parse("activation", text)
-            .map_err(|e| Error::model(self.path, format!("metadata {e}")))?;
+        let activation = value.as_str().and_then(|text| Activation::parse("activation", text).ok());
+        let activation = activation.ok_or_else(|| {
+            let names: Vec<_> = Activation::NAMES.iter().map(|(n, _)| *n).collect();
+            self.wrong("activation", &format!("one of {}", names.join(", ")))
+        })?;
         Ok(Some(Fact::new(activation, Source::Metadata("activation"))))
     }
 
@@ -478,7 +521,7 @@ impl Metadata<'_> {
         let Some(value) = self.json("class_names")? else {
             return Ok(None);
         };
-        let expected = "a list of names, or an object from class index to name";
+        let expected = "a list of names, or an object that names every class from \"0\" on";
         let names: Option<Vec<String>> = match &value {
             serde_json::Value::Array(list) => list.iter().map(|v| v.as_str().map(str::to_string)).collect(),
             serde_json::Value::Object(map) => {
@@ -489,6 +532,9 @@ impl Metadata<'_> {
                     pairs.push((index, name.to_string()));
                 }
                 pairs.sort();
+                if pairs.iter().enumerate().any(|(k, (index, _))| k != *index) {
+                    return Err(self.wrong("class_names", expected));
+                }
                 Some(pairs.into_iter().map(|(_, name)| name).collect())
             }
             _ => None,

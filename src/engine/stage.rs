@@ -144,7 +144,10 @@ impl Stage {
             }
             if spec.output.form == Form::Label {
                 merger.fold_labels(y, &self.rows, weight).map_err(|label| {
-                    Error::model(&spec.path, format!("its output holds the label {label}, which is no class of this ensemble"))
+                    Error::model(
+                        &spec.path,
+                        format!("its output holds the label {label}, which is no class of this ensemble; name them all in labels-file"),
+                    )
                 })?;
             } else {
                 let rows = Rows { y, scores: &mut self.rows, channels };

@@ -40,6 +40,8 @@ pub struct Frame {
     pub job: Arc<Job>,
     /// Frames before this one were dropped.
     pub discont: bool,
+    /// The uncertainty was asked for.
+    pub uncertainty: bool,
     /// Counts the frame out when the last pad is done with it.
     _permit: Permit,
 }
@@ -96,8 +98,12 @@ struct State {
     segment: gst::FormattedSegment<gst::ClockTime>,
     combiner: UniqueFlowCombiner,
     flow: Result<gst::FlowSuccess, gst::FlowError>,
+    /// Upstream has been told of a flow that stops the stream.
+    told: bool,
     /// An error was posted; the streaming threads only wind down.
     failed: bool,
+    /// From PAUSED to READY: whatever is still to come is turned away.
+    stopping: bool,
     ended: bool,
     jobs: Vec<Weak<Job>>,
     latency: gst::ClockTime,
@@ -107,6 +113,26 @@ struct State {
     discont: bool,
     received: u64,
     dropped: u64,
+}
+
+impl State {
+    /// What a pad begins with where the stream is now: the sticky events, and the caps, that it does not have yet.
+    fn beginning(&self, output: &Output) -> impl Iterator<Item = Item> + use<> {
+        let mut had = Vec::new();
+        output.pad.sticky_events_foreach(|event| {
+            had.push(event.clone());
+            std::ops::ControlFlow::Continue(gst::EventForeachAction::Keep)
+        });
+        // A view's own stream-start is told by the number that it has from the original.
+        let has = |event: &gst::Event| match event.type_() {
+            gst::EventType::StreamStart => had.iter().any(|h| h.type_() == event.type_() && h.seqnum() == event.seqnum()),
+            _ => had.iter().any(|h| h.as_ptr() == event.as_ptr()),
+        };
+        let missing = self.sticky.iter().filter(|e| !has(e)).cloned();
+        let (start, others): (Vec<_>, Vec<_>) = missing.partition(|e| e.type_() == gst::EventType::StreamStart);
+        let start = start.into_iter().map(Item::Event);
+        start.chain(self.stream.clone().map(Item::Stream)).chain(others.into_iter().map(Item::Event))
+    }
 }
 
 pub struct OnnxSegment {
@@ -150,7 +176,9 @@ impl ObjectSubclass for OnnxSegment {
                 segment: gst::FormattedSegment::new(),
                 combiner,
                 flow: Ok(gst::FlowSuccess::Ok),
+                told: false,
                 failed: false,
+                stopping: false,
                 ended: false,
                 jobs: Vec::new(),
                 latency: gst::ClockTime::ZERO,
@@ -237,7 +265,10 @@ impl ElementImpl for OnnxSegment {
                 self.post(&e);
                 gst::StateChangeError
             })?,
-            gst::StateChange::PausedToReady => self.begin_flush(),
+            gst::StateChange::PausedToReady => {
+                lock(&self.state).stopping = true;
+                self.begin_flush();
+            }
             _ => {}
         }
         let success = self.parent_change_state(change);
@@ -263,25 +294,17 @@ impl ElementImpl for OnnxSegment {
             return None;
         }
         let output = Self::output(view, template);
-        state.combiner.add_pad(&output.pad);
-        // Running: the pad starts where the stream is. Activation takes no lock of this element.
-        if state.ensemble.is_some() {
-            if output.pad.set_active(true).is_err() {
-                return None;
-            }
-            let (before, after): (Vec<_>, Vec<_>) =
-                state.sticky.iter().cloned().partition(|e| e.type_() == gst::EventType::StreamStart);
-            let items = before.into_iter().map(Item::Event);
-            let items = items.chain(state.stream.clone().map(Item::Stream)).chain(after.into_iter().map(Item::Event));
-            for item in items {
-                // A new queue has room for the few sticky events of a stream.
-                let _ = output.push(item, usize::MAX / 2);
-            }
+        // Running: the pad starts where the stream is.
+        if state.ensemble.is_some() && !state.stopping {
+            output.begin_with(state.beginning(&output));
+            output.pad.set_active(true).ok()?;
         }
         let pad = output.pad.clone();
-        state.outputs.push(output);
+        state.combiner.add_pad(&pad);
+        state.outputs.push(output.clone());
         drop(state);
         self.obj().add_pad(&pad).ok()?;
+        output.resume(std::iter::empty(), || self.start_task(&output)).ok()?;
         Some(pad)
     }
 
@@ -292,8 +315,17 @@ impl ElementImpl for OnnxSegment {
         };
         let output = state.outputs.remove(k);
         state.combiner.remove_pad(pad);
+        if !state.failed {
+            // The flow of those that stay.
+            state.flow = state.combiner.update_flow(Ok(gst::FlowSuccess::Ok));
+        }
+        let ensemble = state.ensemble.clone();
         drop(state);
-        output.begin_flush();
+        output.deactivate();
+        // Its task may wait for a frame that waits for company.
+        if let Some(ensemble) = ensemble {
+            ensemble.seal();
+        }
         let _ = pad.set_active(false);
         output.reset();
         let _ = self.obj().remove_pad(pad);
@@ -307,6 +339,14 @@ impl OnnxSegment {
             let pad = gst::Pad::builder_from_template(template)
                 .name(view.name())
                 .activatemode_function(move |_, parent, _mode, active| {
+                    // A requested pad has no parent yet; its task starts when it has.
+                    if parent.is_none() {
+                        let output = output.upgrade();
+                        return output.map_or(Ok(()), |output| match active {
+                            true => output.activate(|| Ok(())),
+                            false => Ok(output.deactivate()),
+                        });
+                    }
                     Self::catch_panic_pad_function(
                         parent,
                         || Err(gst::loggable_error!(CAT, "internal error while activating a pad")),
@@ -339,14 +379,14 @@ impl OnnxSegment {
             state.flow = Err(gst::FlowError::Error);
         }
         match error {
-            Error::Setting { .. } => gst::element_imp_error!(self, gst::ResourceError::Settings, ["{error}"]),
-            Error::File { .. } => gst::element_imp_error!(self, gst::ResourceError::OpenRead, ["{error}"]),
-            Error::Model { .. } => gst::element_imp_error!(self, gst::LibraryError::Failed, ["{error}"]),
+            Error::Setting { .. } => gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}")),
+            Error::File { .. } => gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("{error}")),
+            Error::Model { .. } => gst::element_imp_error!(self, gst::LibraryError::Failed, ("{error}")),
             Error::Runtime(_) | Error::Provider(_) => {
-                gst::element_imp_error!(self, gst::ResourceError::NotFound, ["{error}"])
+                gst::element_imp_error!(self, gst::ResourceError::NotFound, ("{error}"))
             }
-            Error::Frame(_) => gst::element_imp_error!(self, gst::StreamError::Format, ["{error}"]),
-            Error::Memory(_) => gst::element_imp_error!(self, gst::ResourceError::NoSpaceLeft, ["{error}"]),
+            Error::Frame(_) => gst::element_imp_error!(self, gst::StreamError::Format, ("{error}")),
+            Error::Memory(_) => gst::element_imp_error!(self, gst::ResourceError::NoSpaceLeft, ("{error}")),
             Error::Cancelled => {}
         }
     }
@@ -357,7 +397,8 @@ impl OnnxSegment {
         {
             let mut state = lock(&self.state);
             state.failed = false;
-            state.ended = false;
+            state.stopping = false;
+            (state.ended, state.told) = (false, false);
             state.flow = Ok(gst::FlowSuccess::Ok);
             state.combiner.reset();
             state.earliest = None;
@@ -377,7 +418,7 @@ impl OnnxSegment {
             ));
         }
         for warning in ensemble.warnings() {
-            gst::element_imp_warning!(self, gst::ResourceError::Settings, ["{warning}"]);
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{warning}"));
         }
         gst::info!(CAT, imp = self, "{} passes per frame on {}", ensemble.passes(), ensemble.active_provider());
         let told = gst::Structure::builder("onnxsegment-provider")
@@ -402,7 +443,10 @@ impl OnnxSegment {
         state.segment = gst::FormattedSegment::new();
         let outputs = state.outputs.clone();
         drop(state);
-        outputs.iter().for_each(|o| o.reset());
+        outputs.iter().for_each(|o| {
+            o.deactivate();
+            o.reset();
+        });
         // The workers are joined here, without a lock.
         drop((stream, ensemble));
     }
@@ -410,22 +454,30 @@ impl OnnxSegment {
     /// Wakes everything that waits, and withdraws the frames under way.
     fn begin_flush(&self) {
         self.gate.set_flushing(true);
-        let (outputs, jobs) = {
+        self.outputs().iter().for_each(|o| o.begin_flush());
+        // Only now: every frame that a task has taken is listed, and no task takes another.
+        let (ensemble, jobs) = {
             let mut state = lock(&self.state);
-            (state.outputs.clone(), std::mem::take(&mut state.jobs))
+            (state.ensemble.clone(), std::mem::take(&mut state.jobs))
         };
-        outputs.iter().for_each(|o| o.begin_flush());
         jobs.iter().filter_map(Weak::upgrade).for_each(|job| job.cancel());
+        // Withdrawn frames leave the batch that they waited for.
+        if let Some(ensemble) = ensemble {
+            ensemble.seal();
+        }
     }
 
-    /// Starts or stops a source pad's task. Takes no lock of the element: a pad may be activated while one is held.
+    /// Starts or stops a source pad's task.
     fn activate(&self, output: &Arc<Output>, active: bool) -> Result<(), gst::LoggableError> {
-        if !active {
-            output.begin_flush();
-            return output.pad.stop_task().map_err(|e| gst::loggable_error!(CAT, "{e}"));
+        if active {
+            return output.activate(|| self.start_task(output)).map_err(|e| gst::loggable_error!(CAT, "{e}"));
         }
-        output.end_flush();
-        self.start_task(output).map_err(|e| gst::loggable_error!(CAT, "{e}"))
+        output.deactivate();
+        // A flush that ended after the state change began may have let frames in.
+        if lock(&self.state).stopping {
+            self.begin_flush();
+        }
+        output.pad.stop_task().map_err(|e| gst::loggable_error!(CAT, "{e}"))
     }
 
     fn start_task(&self, output: &Arc<Output>) -> Result<(), glib::BoolError> {
@@ -446,40 +498,54 @@ impl OnnxSegment {
 
     /// One turn of a source pad's task.
     fn run(&self, output: &Arc<Output>) {
-        let Some(item) = output.pop() else {
+        let Some((item, generation)) = output.pop() else {
             let _ = output.pad.pause_task(); // flushing; fails only when the task is gone
             return;
         };
         match item {
+            // After an error there is nothing more to show.
+            Item::Stream(_) | Item::Frame(_) if lock(&self.state).failed => {}
+            // Left for the link to come: a pad that has had its end takes nothing more.
+            Item::Event(event) if event.type_() == gst::EventType::Eos && !output.pad.is_linked() => {}
             Item::Event(event) => {
                 gst::debug!(CAT, obj = output.pad, "pushing {event:?}");
                 output.pad.push_event(own_stream_id(output.view, event));
             }
             Item::Stream(stream) => {
-                if let Err(e) = output.negotiate(&stream) {
-                    self.set_flow(output, Err(e));
+                if let Err(fault) = output.agree(&stream) {
+                    let flow = self.fault(output, generation, fault);
+                    self.set_flow(output, generation, Err(flow));
                 }
             }
             Item::Frame(frame) => {
-                let result = self.show(output, &frame);
+                let result = self.show(output, &frame).map_err(|fault| self.fault(output, generation, fault));
                 drop(frame);
-                self.set_flow(output, result);
+                self.set_flow(output, generation, result);
             }
         }
     }
 
-    fn show(&self, output: &Output, frame: &Frame) -> Result<gst::FlowSuccess, gst::FlowError> {
-        // A view that is not linked is not computed.
-        if !output.pad.is_linked() {
-            return Err(gst::FlowError::NotLinked);
+    /// The flow that a fault means, after its error has been posted.
+    fn fault(&self, output: &Output, generation: u64, fault: Fault) -> gst::FlowError {
+        match fault {
+            Fault::Flow(flow) => flow,
+            Fault::Error(_) if output.generation() != generation => gst::FlowError::Flushing,
+            Fault::Error(e) => {
+                self.post(&e);
+                gst::FlowError::Error
+            }
+        }
+    }
+
+    fn show(&self, output: &Output, frame: &Frame) -> Result<gst::FlowSuccess, Fault> {
+        // A view that is not linked is not computed; one that was linked just now begins with the next frame.
+        if !output.pad.is_linked() || (output.view == View::Uncertainty && !frame.uncertainty) {
+            return Err(gst::FlowError::NotLinked.into());
         }
         let merged = match frame.job.wait() {
             Ok(merged) => merged,
-            Err(Error::Cancelled) => return Err(gst::FlowError::Flushing),
-            Err(e) => {
-                self.post(&e);
-                return Err(gst::FlowError::Error);
-            }
+            Err(Error::Cancelled) => return Err(gst::FlowError::Flushing.into()),
+            Err(e) => return Err(e.into()),
         };
         let look = {
             let properties = lock(&self.properties);
@@ -489,41 +555,47 @@ impl OnnxSegment {
                 alpha: properties.overlay_alpha as f32,
             })
         };
-        let shown = look.map_err(Fault::from).and_then(|look| output.show(frame, &merged, &look));
-        match shown {
-            Ok(success) => Ok(success),
-            Err(Fault::Flow(flow)) => Err(flow),
-            Err(Fault::Error(e)) => {
-                self.post(&e);
-                Err(gst::FlowError::Error)
-            }
-        }
+        output.show(frame, &merged, &look?)
     }
 
-    /// Notes a pad's flow. Nobody upstream hears of a failure after the last frame, so it is posted here.
-    fn set_flow(&self, output: &Output, result: Result<gst::FlowSuccess, gst::FlowError>) {
-        use gst::FlowError;
+    /// Notes a pad's flow, for the sink pad to return.
+    fn set_flow(&self, output: &Output, generation: u64, result: Result<gst::FlowSuccess, gst::FlowError>) {
         let mut state = lock(&self.state);
+        // From before a flush, or of a pad that was released.
+        if output.generation() != generation {
+            return;
+        }
+        // A branch that was unlinked and taken down during the push.
+        let result = match result {
+            Err(gst::FlowError::Flushing) if !output.pad.is_linked() => Err(gst::FlowError::NotLinked),
+            result => result,
+        };
         let flow = state.combiner.update_pad_flow(&output.pad, result);
         if state.failed {
             return;
         }
         state.flow = flow;
-        let ended = state.ended;
+        let unheard = state.ended && !state.told;
         drop(state);
-        let problem = match flow {
-            Err(FlowError::NotNegotiated) => format!(
-                "pad {} and what follows it have no format in common: it gives {}; put `videoconvert` behind it",
+        match flow {
+            Err(gst::FlowError::NotNegotiated) => self.post(&Error::Frame(format!(
+                "what follows pad {} does not take what it gives, {}; put `videoconvert` behind it",
                 output.pad.name(),
-                output.pad.pad_template_caps()
-            ),
-            Err(FlowError::NotLinked) if ended => "no source pad is linked; link src or request another pad".into(),
-            Err(FlowError::Error) if ended => {
-                format!("what follows pad {} failed on the last frame", output.pad.name())
-            }
+                output.pad.current_caps().unwrap_or_else(|| output.pad.pad_template_caps())
+            ))),
+            Err(flow) if unheard => self.complain(flow),
+            _ => {}
+        }
+    }
+
+    /// Posts why the stream stopped, where nobody upstream hears of it because nothing is to come.
+    fn complain(&self, flow: gst::FlowError) {
+        let problem = match flow {
+            gst::FlowError::NotLinked => "no source pad is linked; link src or request another pad",
+            gst::FlowError::Error => "what follows onnxsegment failed on one of the last frames",
             _ => return,
         };
-        self.post(&Error::Frame(problem));
+        self.post(&Error::Frame(problem.into()));
     }
 
     fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
@@ -538,7 +610,24 @@ impl OnnxSegment {
                 lock(&self.state).earliest = (late > 0).then_some(earliest);
             }
         }
+        if event.type_() == gst::EventType::Reconfigure {
+            self.linked(pad);
+        }
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+
+    /// A pad may have been linked: that nothing was is forgotten, and if the stream has ended, the pad is told.
+    fn linked(&self, pad: &gst::Pad) {
+        let mut state = lock(&self.state);
+        if state.flow == Err(gst::FlowError::NotLinked) && !state.failed {
+            state.flow = Ok(gst::FlowSuccess::Ok);
+        }
+        if state.ended
+            && let Some(output) = state.outputs.iter().find(|o| o.pad == *pad)
+            && let Some(end) = state.sticky.iter().find(|e| e.type_() == gst::EventType::Eos)
+        {
+            output.begin_with(std::iter::once(Item::Event(end.clone())));
+        }
     }
 
     fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
@@ -589,6 +678,7 @@ impl OnnxSegment {
         };
         let (stream, discont) = {
             let mut state = lock(&self.state);
+            state.told = state.flow.is_err();
             state.flow?;
             let stream = state.stream.clone().ok_or(gst::FlowError::NotNegotiated)?;
             state.received += 1;
@@ -619,12 +709,8 @@ impl OnnxSegment {
             state.jobs.retain(|job| job.strong_count() > 0);
             state.jobs.push(Arc::downgrade(&job));
         }
-        let frame = Arc::new(Frame { buffer, stream, job: job.clone(), discont, _permit: permit });
-        let mut taken = false;
-        for output in outputs {
-            taken |= output.push(Item::Frame(frame.clone()), most).is_ok();
-        }
-        if !taken {
+        let frame = Arc::new(Frame { buffer, stream, job: job.clone(), discont, uncertainty, _permit: permit });
+        if !self.deliver(&outputs, Some(&frame.stream.ensemble), || Item::Frame(frame.clone())) {
             job.cancel();
             return Err(gst::FlowError::Flushing);
         }
@@ -673,26 +759,29 @@ impl OnnxSegment {
                 true
             }
             gst::EventView::FlushStop(_) => {
-                let outputs = {
+                let (outputs, stopping) = {
                     let mut state = lock(&self.state);
                     state.combiner.reset();
                     if !state.failed {
                         state.flow = Ok(gst::FlowSuccess::Ok);
                     }
-                    state.ended = false;
+                    (state.ended, state.told) = (false, false);
                     state.earliest = None;
                     state.segment = gst::FormattedSegment::new();
                     state.sticky.retain(|e| !matches!(e.type_(), gst::EventType::Segment | gst::EventType::Eos));
-                    state.outputs.clone()
+                    (state.outputs.clone(), state.stopping)
                 };
-                for output in outputs {
+                for output in &outputs {
                     output.pad.push_event(event.clone());
-                    output.end_flush();
-                    if output.pad.is_active() {
-                        let _ = self.start_task(&output);
-                    }
                 }
-                self.gate.set_flushing(false);
+                if !stopping {
+                    for output in &outputs {
+                        // What was flushed away, but holds on.
+                        let items = lock(&self.state).beginning(output);
+                        let _ = output.resume(items, || self.start_task(output));
+                    }
+                    self.gate.set_flushing(false);
+                }
                 true
             }
             gst::EventView::Caps(caps) => self.set_caps(caps.caps()),
@@ -704,15 +793,30 @@ impl OnnxSegment {
                 }
                 self.pass(Item::Event(event.clone()))
             }
+            gst::EventView::StreamStart(_) => {
+                let mut state = lock(&self.state);
+                (state.ended, state.told) = (false, false);
+                state.sticky.retain(|e| e.type_() != gst::EventType::Eos);
+                drop(state);
+                self.pass(Item::Event(event))
+            }
             gst::EventView::Eos(_) => {
-                let ensemble = {
+                let (flow, known) = {
                     let mut state = lock(&self.state);
                     state.ended = true;
-                    state.ensemble.clone()
+                    (state.flow, state.failed || state.told)
                 };
-                if let Some(ensemble) = ensemble {
-                    ensemble.seal();
+                if let Err(flow) = flow
+                    && !known
+                {
+                    self.complain(flow);
                 }
+                self.seal();
+                self.pass(Item::Event(event))
+            }
+            // No frame comes for a while, if ever.
+            gst::EventView::Gap(_) | gst::EventView::SegmentDone(_) | gst::EventView::StreamGroupDone(_) => {
+                self.seal();
                 self.pass(Item::Event(event))
             }
             _ if event.is_serialized() => self.pass(Item::Event(event)),
@@ -720,9 +824,17 @@ impl OnnxSegment {
         }
     }
 
+    /// Lets the frames that wait for company go.
+    fn seal(&self) {
+        let ensemble = lock(&self.state).ensemble.clone();
+        if let Some(ensemble) = ensemble {
+            ensemble.seal();
+        }
+    }
+
     /// Sends something in order to every source pad.
     fn pass(&self, item: Item) -> bool {
-        let outputs = {
+        let (outputs, ensemble) = {
             let mut state = lock(&self.state);
             if let Item::Event(event) = &item
                 && event.is_sticky()
@@ -731,16 +843,27 @@ impl OnnxSegment {
                 state.sticky.retain(|e| e.type_() != event.type_() || name(e) != name(event));
                 state.sticky.push(event.clone());
             }
-            state.outputs.clone()
+            (state.outputs.clone(), state.ensemble.clone())
         };
+        self.deliver(&outputs, ensemble.as_ref(), || match &item {
+            Item::Event(event) => Item::Event(event.clone()),
+            Item::Stream(stream) => Item::Stream(stream.clone()),
+            Item::Frame(frame) => Item::Frame(frame.clone()),
+        })
+    }
+
+    /// Puts an item into every pad's queue; whether any took it.
+    fn deliver(&self, outputs: &[Arc<Output>], ensemble: Option<&Arc<Ensemble>>, item: impl Fn() -> Item) -> bool {
+        let most = ensemble.map_or(1, |e| e.frames_in_flight());
         let mut taken = false;
         for output in outputs {
-            let item = match &item {
-                Item::Event(event) => Item::Event(event.clone()),
-                Item::Stream(stream) => Item::Stream(stream.clone()),
-                Item::Frame(frame) => Item::Frame(frame.clone()),
-            };
-            taken |= output.push(item, usize::MAX / 2).is_ok();
+            // Full of events behind a frame that waits for company, which cannot come while this waits.
+            if output.is_full(most)
+                && let Some(ensemble) = ensemble
+            {
+                ensemble.seal();
+            }
+            taken |= output.push(item(), most).is_ok();
         }
         taken
     }
@@ -846,13 +969,11 @@ impl OnnxSegment {
                 true
             }
             gst::QueryViewMut::Drain(_) => {
-                let ensemble = lock(&self.state).ensemble.clone();
-                if let Some(ensemble) = ensemble {
-                    ensemble.seal();
-                }
+                self.seal();
                 self.outputs().iter().all(|o| o.drain())
             }
             _ if serialized => {
+                self.seal();
                 let outputs = self.outputs();
                 outputs.iter().all(|o| o.drain()) && outputs.iter().any(|o| o.pad.peer_query(query))
             }
@@ -862,14 +983,17 @@ impl OnnxSegment {
 
     /// What the models can take, at the size and rate that follows the mask.
     fn sink_caps(&self) -> gst::Caps {
-        let (ensemble, src) = {
+        let (ensemble, outputs) = {
             let state = lock(&self.state);
-            (state.ensemble.clone(), state.outputs[0].pad.clone())
+            (state.ensemble.clone(), state.outputs.clone())
         };
-        let template = self.sink.pad_template_caps();
-        let following = src.peer_query_caps(Some(&src.pad_template_caps()));
+        let as_followed = |caps: gst::Caps| {
+            outputs.iter().filter(|o| o.pad.is_linked()).fold(caps, |caps, output| {
+                same_size(&caps, &output.pad.peer_query_caps(Some(&output.pad.pad_template_caps())))
+            })
+        };
         let Some(ensemble) = ensemble else {
-            return same_size(&template, &following);
+            return as_followed(self.sink.pad_template_caps());
         };
         let deep = ensemble.members().iter().all(|m| m.spec.input.scale.is_some() || m.spec.input.input_range.is_some());
         let fits = |channels: usize| -> Vec<gst_video::VideoFormat> {
@@ -897,7 +1021,7 @@ impl OnnxSegment {
         if let Some(height) = height {
             builder = builder.height(height as i32);
         }
-        same_size(&builder.build(), &following)
+        as_followed(builder.build())
     }
 
     // ---- read-only properties

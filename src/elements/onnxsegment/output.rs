@@ -67,6 +67,8 @@ struct Queue {
     flushing: bool,
     /// The task is at work on an item it has taken.
     busy: bool,
+    /// Counts flushes: what came of an item that was taken before the last one does not matter any more.
+    generation: u64,
 }
 
 /// What a view is drawn with, read anew for each frame.
@@ -82,6 +84,8 @@ pub struct Output {
     queue: Mutex<Queue>,
     changed: Condvar,
     drawing: Mutex<Drawing>,
+    /// Whether the pad's task may be started; held while that is done.
+    active: Mutex<bool>,
 }
 
 /// What the pad's task has negotiated, and its working memory.
@@ -95,8 +99,19 @@ struct Drawing {
 
 impl Output {
     pub fn new(view: View, pad: gst::Pad) -> Self {
-        let queue = Queue { flushing: true, ..Queue::default() };
-        Output { view, pad, queue: Mutex::new(queue), changed: Condvar::new(), drawing: Mutex::default() }
+        Output {
+            view,
+            pad,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            drawing: Mutex::default(),
+            active: Mutex::default(),
+        }
+    }
+
+    /// Whether [`Output::push`] would have to wait.
+    pub fn is_full(&self, most_frames: usize) -> bool {
+        lock(&self.queue).items.len() >= most_frames + EVENTS
     }
 
     /// Takes an item in, waiting while too many are there.
@@ -116,8 +131,14 @@ impl Output {
         Ok(())
     }
 
-    /// Waits for the next item; `None` when flushing.
-    pub fn pop(&self) -> Option<Item> {
+    /// Takes in the few items that a pad begins with, never waiting.
+    pub fn begin_with(&self, items: impl Iterator<Item = Item>) {
+        lock(&self.queue).items.extend(items);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next item, and says in which generation it was taken; `None` when flushing.
+    pub fn pop(&self) -> Option<(Item, u64)> {
         let mut queue = lock(&self.queue);
         queue.busy = false;
         self.changed.notify_all();
@@ -128,7 +149,7 @@ impl Output {
             if let Some(item) = queue.items.pop_front() {
                 queue.busy = true;
                 self.changed.notify_all();
-                return Some(item);
+                return Some((item, queue.generation));
             }
             queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
         }
@@ -147,6 +168,7 @@ impl Output {
     pub fn begin_flush(&self) {
         let mut queue = lock(&self.queue);
         queue.flushing = true;
+        queue.generation += 1;
         // Freed without the lock: frames count themselves out when they go.
         let items = std::mem::take(&mut queue.items);
         drop(queue);
@@ -155,9 +177,41 @@ impl Output {
     }
 
     pub fn end_flush(&self) {
-        let mut queue = lock(&self.queue);
-        queue.flushing = false;
-        queue.busy = false;
+        lock(&self.queue).flushing = false;
+    }
+
+    pub fn generation(&self) -> u64 {
+        lock(&self.queue).generation
+    }
+
+    /// Lets the pad's task run, and starts it.
+    pub fn activate<E>(&self, start: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let mut active = lock(&self.active);
+        *active = true;
+        self.end_flush();
+        start()
+    }
+
+    /// From here on, only [`Output::activate`] starts the task.
+    pub fn deactivate(&self) {
+        *lock(&self.active) = false;
+        self.begin_flush();
+    }
+
+    /// Starts the task again after a flush, unless the pad was deactivated meanwhile. The pad begins with `items`.
+    pub fn resume<E>(&self, items: impl Iterator<Item = Item>, start: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let active = lock(&self.active);
+        if !*active {
+            return Ok(());
+        }
+        self.begin_with(items);
+        self.end_flush();
+        start()
+    }
+
+    /// Whether the pad or its queue turns everything away.
+    fn is_flushing(&self) -> bool {
+        lock(&self.queue).flushing || self.pad.pad_flags().contains(gst::PadFlags::FLUSHING)
     }
 
     /// Forgets what was negotiated.
@@ -186,35 +240,59 @@ impl Output {
             .build()
     }
 
-    /// Agrees with the peer on a format for a stream, tells it the caps, and gets a pool for buffers.
-    pub fn negotiate(&self, stream: &Arc<Stream>) -> Result<(), gst::FlowError> {
-        let mut drawing = lock(&self.drawing);
-        drawing.stream = Some(stream.clone());
-        drawing.info = None;
+    /// Agrees with the peer on a format for a stream, unless that has been done and still holds.
+    ///
+    /// # Errors
+    /// There is no common format, or the pad is flushing.
+    pub fn agree(&self, stream: &Arc<Stream>) -> Result<(), Fault> {
+        let changed = self.pad.check_reconfigure();
+        {
+            let drawing = lock(&self.drawing);
+            let same = drawing.stream.as_ref().is_some_and(|s| Arc::ptr_eq(s, stream));
+            if same && drawing.info.is_some() && !changed {
+                return Ok(());
+            }
+        }
+        self.negotiate(stream).inspect_err(|_| self.pad.mark_reconfigure())
+    }
+
+    /// Chooses a format, tells the peer the caps, and gets a pool for buffers.
+    fn negotiate(&self, stream: &Arc<Stream>) -> Result<(), Fault> {
+        let old = std::mem::take(&mut *lock(&self.drawing));
+        if let Some(pool) = old.pool {
+            let _ = pool.set_active(false);
+        }
         let allowed = self.allowed_caps(stream);
         let peer = self.pad.peer_query_caps(Some(&allowed));
         // The peer's order of preference decides.
         let mut caps = peer.intersect_with_mode(&allowed, gst::CapsIntersectMode::First);
         if caps.is_empty() {
-            gst::error!(CAT, obj = self.pad, "no common format: peer takes {peer}, this pad gives {allowed}");
-            return Err(gst::FlowError::NotNegotiated);
+            if self.is_flushing() {
+                return Err(gst::FlowError::Flushing.into());
+            }
+            let wanted = self.pad.peer_query_caps(None);
+            return Err(Error::Frame(format!(
+                "pad {} and what follows it have no format in common: it gives {allowed}, and what follows takes \
+                 {wanted}; put `videoconvert` behind it where the formats differ, `videoscale` where the sizes do",
+                self.pad.name()
+            ))
+            .into());
         }
         caps.truncate();
         caps.fixate();
         let info = VideoInfo::from_caps(&caps).map_err(|_| gst::FlowError::NotNegotiated)?;
         gst::debug!(CAT, obj = self.pad, "negotiated {caps}");
-        if !self.pad.push_event(gst::event::Caps::new(&caps)) && self.pad.is_linked() {
-            // A flushing peer refuses too, and must not look like a failed negotiation.
-            return Err(match lock(&self.queue).flushing {
-                true => gst::FlowError::Flushing,
-                false => gst::FlowError::NotNegotiated,
-            });
+        // Refused only while flushing; a peer that refuses the caps says so when the buffer comes.
+        if !self.pad.push_event(gst::event::Caps::new(&caps)) && self.is_flushing() {
+            return Err(gst::FlowError::Flushing.into());
         }
-        if let Some(pool) = drawing.pool.take() {
-            let _ = pool.set_active(false);
+        // A view that nobody sees needs no buffers.
+        if !self.pad.is_linked() {
+            return Ok(());
         }
-        drawing.pool = Some(self.pool(&caps, &info)?);
-        drawing.info = Some(info);
+        let pool = self.pool(&caps, &info)?;
+        *lock(&self.drawing) =
+            Drawing { stream: Some(stream.clone()), info: Some(info), pool: Some(pool), work: old.work };
         Ok(())
     }
 
@@ -247,15 +325,7 @@ impl Output {
 
     /// Draws this pad's view of a frame and pushes it.
     pub fn show(&self, frame: &Frame, merged: &Merged, look: &Look) -> Result<gst::FlowSuccess, Fault> {
-        if self.pad.check_reconfigure() {
-            let stream = lock(&self.drawing).stream.clone();
-            if let Some(stream) = stream
-                && let Err(e) = self.negotiate(&stream)
-            {
-                self.pad.mark_reconfigure();
-                return Err(e.into());
-            }
-        }
+        self.agree(&frame.stream)?;
         let mut drawing = lock(&self.drawing);
         let Drawing { info: Some(info), pool: Some(pool), work, .. } = &mut *drawing else {
             return Err(gst::FlowError::NotNegotiated.into());

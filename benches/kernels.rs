@@ -1,0 +1,94 @@
+//! Criterion benchmarks of the kernels on one 512 × 512 frame, each beside a copy of the same bytes.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use gstonnxsegment::engine::decide::{Decision, Work};
+use gstonnxsegment::engine::merge::{Domain, Merger, Rows, Scratch, Uncertainty};
+use gstonnxsegment::engine::pixels::{Band, Conversion, FrameFormat, FrameView, Sample, Scaling, Unit};
+use gstonnxsegment::engine::spec::{ElementType, Form, Link};
+use gstonnxsegment::engine::tta::{Transform, gather};
+use gstonnxsegment::engine::views::{self, Canvas, Depth};
+
+const SIDE: usize = 512;
+
+fn conversion(c: &mut Criterion) {
+    let mut group = c.benchmark_group("conversion");
+    group.throughput(Throughput::Elements((SIDE * SIDE) as u64));
+    for (name, step, sample) in [("RGB", 3, Sample::U8), ("RGBA", 4, Sample::U8), ("planar", 1, Sample::U8)] {
+        let bytes = vec![100u8; 4 * SIDE * SIDE + 4];
+        let format = FrameFormat { width: SIDE, height: SIDE, bands: 3, sample };
+        let start = |k| if step == 1 { k * SIDE * SIDE } else { k };
+        let bands = (0..3).map(|k| Band { data: &bytes[start(k)..], step, stride: SIDE * step }).collect();
+        let frame = FrameView { format, bands };
+        let plan = Conversion {
+            element: ElementType::F32,
+            scaling: Scaling { unit: Unit::Divisor(255.0), mean: vec![0.5; 3], std: vec![0.25; 3] },
+            bands: vec![0, 1, 2],
+            height: SIDE,
+            width: SIDE,
+        };
+        group.bench_function(format!("{name} to float planes"), |b| b.iter(|| plan.run(&frame)));
+    }
+    let from = vec![1f32; 3 * SIDE * SIDE];
+    group.bench_function("copy of float planes", |b| b.iter(|| from.clone()));
+    group.finish();
+}
+
+fn transforms(c: &mut Criterion) {
+    let mut group = c.benchmark_group("transform");
+    group.throughput(Throughput::Elements((SIDE * SIDE) as u64));
+    let from = vec![1f32; SIDE * SIDE];
+    let mut to = vec![0f32; SIDE * SIDE];
+    for t in Transform::ALL {
+        let walk = t.walk(SIDE, SIDE, SIDE as isize, 1);
+        group.bench_function(t.name(), |b| b.iter(|| gather(&from, walk, &mut to, (SIDE, 1), (SIDE, SIDE), |v| v)));
+    }
+    group.finish();
+}
+
+fn merges(c: &mut Criterion) {
+    let mut group = c.benchmark_group("merge of one pass");
+    group.throughput(Throughput::Elements((SIDE * SIDE) as u64));
+    let cases = [
+        ("1 channel, probabilities", 1, Form::Probability, Link::Sigmoid, None),
+        ("1 channel, logits", 1, Form::Logit, Link::Sigmoid, None),
+        ("4 channels, logits", 4, Form::Logit, Link::Softmax, None),
+        ("1 channel, mutual information", 1, Form::Probability, Link::Sigmoid, Some(Uncertainty::MutualInformation)),
+    ];
+    for (name, channels, form, link, uncertainty) in cases {
+        let mut merger = Merger::new(Domain::Probability, link, Some(channels), (SIDE, SIDE), uncertainty);
+        let (mut scores, mut scratch) = (Vec::new(), Scratch::default());
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                for y in (0..SIDE).step_by(16) {
+                    scores.clear();
+                    scores.resize(channels * 16 * SIDE, 0.3f32);
+                    merger.fold(Rows { y, scores: &mut scores, channels }, form, link, 1.0, &mut scratch);
+                }
+            })
+        });
+    }
+    group.finish();
+}
+
+fn masks(c: &mut Criterion) {
+    let mut group = c.benchmark_group("mask");
+    group.throughput(Throughput::Elements((SIDE * SIDE) as u64));
+    for channels in [1, 4] {
+        let merger = Merger::new(Domain::Probability, Link::Softmax, Some(channels), (SIDE, SIDE), None);
+        let mut merger = merger;
+        merger.end_pass(1.0);
+        let merged = merger.finish();
+        let decision = Decision::new(None, 0, None, Some(channels.max(2))).expect("valid");
+        let (mut data, mut work) = (vec![0u8; SIDE * SIDE], Work::default());
+        group.bench_function(format!("{channels} channels"), |b| {
+            b.iter(|| {
+                let mut canvas = Canvas { data: &mut data, stride: SIDE, depth: Depth::U8 };
+                views::mask(&merged, &decision, &mut canvas, &mut work)
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(kernels, conversion, transforms, merges, masks);
+criterion_main!(kernels);

@@ -1,0 +1,13 @@
+//! The behaviour of the element: its whole streaming contract, one promise per test.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod events;
+mod flush;
+mod live;
+mod negotiation;
+mod pads;
+mod properties;
+mod states;
+mod streaming;

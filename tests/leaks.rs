@@ -1,0 +1,79 @@
+//! GStreamer's own leaks tracer finds nothing alive after a pipeline with every pad, seeks and new caps.
+
+mod common;
+
+use std::process::Command;
+
+use gst::prelude::*;
+
+#[test]
+fn nothing_is_left_alive() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_traced_pipeline", "--ignored", "--nocapture", "--test-threads=1"])
+        .env("GST_TRACERS", "leaks(check-refs=true,stack-traces-flags=none)")
+        .env("GST_DEBUG", "GST_TRACER:7")
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .env("G_DEBUG", "fatal_warnings")
+        .output()
+        .unwrap();
+    let text = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
+    // The tracer was at work, and this is not the silence of one that was not.
+    assert!(text.contains("object-alive-after-marker") || text.contains("GST_TRACER"), "the tracer was not at work: {text}");
+    let alive: Vec<_> = text
+        .lines()
+        .filter(|l| (l.contains("object-alive,") && !l.contains("new format string")) || l.contains("Leaks detected"))
+        .collect();
+    assert!(alive.is_empty(), "left alive:\n{}", alive.join("\n"));
+}
+
+#[test]
+#[ignore = "run by nothing_is_left_alive, under the tracer"]
+fn the_traced_pipeline() {
+    let watchdog = common::start();
+    {
+        let pipeline = common::launch(
+            "videotestsrc num-buffers=60 ! capsfilter name=caps ! onnxsegment model-file={sigmoid} tta=flips batch-size=2 name=s \
+             ! fakesink sync=false s.probability ! fakesink sync=false s.uncertainty ! fakesink sync=false \
+             s.overlay ! videoconvert ! fakesink sync=false",
+        );
+        let caps = pipeline.get("caps");
+        caps.set_property_from_str("caps", "video/x-raw,format=RGB,width=48,height=32,framerate=25/1");
+        pipeline.reach(gst::State::Paused);
+        pipeline.seek_simple(gst::SeekFlags::FLUSH, common::time(10)).unwrap();
+        pipeline.reach(gst::State::Paused);
+        pipeline.seek_simple(gst::SeekFlags::FLUSH, common::time(20)).unwrap();
+        caps.set_property_from_str("caps", "video/x-raw,format=BGRx,width=64,height=40,framerate=25/1");
+        pipeline.finish();
+        // Released, requested again, and stopped in the middle.
+        let element = pipeline.get("s");
+        let pad = element.static_pad("overlay").unwrap();
+        let peer = pad.peer().unwrap();
+        pipeline.reach(gst::State::Ready);
+        pad.unlink(&peer).unwrap();
+        element.release_request_pad(&pad);
+        element.request_pad_simple("overlay").unwrap().link(&peer).unwrap();
+        pipeline.reach(gst::State::Playing);
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+    {
+        // A pad that comes late and goes early.
+        let pipeline = common::launch(
+            "videotestsrc ! video/x-raw,format=RGB,width=48,height=32 ! onnxsegment model-file={sigmoid} name=s ! fakesink sync=false",
+        );
+        pipeline.reach(gst::State::Playing);
+        let element = pipeline.get("s");
+        let sink = gst::ElementFactory::make("appsink").property("async", false).property("sync", false).build().unwrap();
+        let sink = sink.downcast::<gst_app::AppSink>().unwrap();
+        pipeline.add(&sink).unwrap();
+        sink.sync_state_with_parent().unwrap();
+        let pad = element.request_pad_simple("uncertainty").unwrap();
+        pad.link(&sink.static_pad("sink").unwrap()).unwrap();
+        sink.try_pull_sample(common::LONG).unwrap();
+        element.release_request_pad(&pad);
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+    drop(watchdog);
+    // SAFETY: the last use of GStreamer in this process; the tracer reports here.
+    unsafe { gst::deinit() };
+}

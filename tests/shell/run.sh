@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# Runs every script in pipelines/ and every line of the README that is marked ```sh run, in a temporary folder, and
+# checks what they write. Prints "ok NAME" or "FAILED NAME" for each, and last "shell: N passed, M failed".
+#
+#   tests/shell/run.sh [NAME…]      only these: a script's name, or readme-1, readme-2, …
+#
+# Needs `make build` and the demo scene (`make setup`).
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+repo=$PWD
+
+release=${CARGO_TARGET_DIR:-$repo/target}/release
+case $release in /*) ;; *) release=$repo/$release ;; esac
+export GST_PLUGIN_PATH=$release${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
+for file in "$release/libgstonnxsegment.so" out/scene.png out/truth.png; do
+  if [ ! -e "$file" ]; then
+    echo "tests/shell/run.sh: $file is missing; run \`make build\`" >&2
+    echo "shell: 0 passed, 1 failed"
+    exit 1
+  fi
+done
+
+# The README's lines find here what they find in the repository; what they write does not touch the user's out/.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/out"
+ln -s "$repo/models" "$work/models"
+cp out/scene.png out/truth.png "$work/out"
+
+passed=0
+failed=0
+wanted=("$@")
+selected() { # NAME
+  [ ${#wanted[@]} = 0 ] || printf '%s\n' "${wanted[@]}" | grep -qxF -- "$1"
+}
+run() { # NAME CHECK COMMAND…: runs it in the temporary folder, then CHECK there
+  local name=$1 check=$2
+  shift 2
+  selected "$name" || return 0
+  if (cd "$work" && timeout 300 "$@" </dev/null && "$check" && leftovers) >"$work/log" 2>&1; then
+    echo "ok $name"
+    passed=$((passed + 1))
+  else
+    echo "FAILED $name"
+    sed 's/^/    /' "$work/log"
+    failed=$((failed + 1))
+  fi
+}
+
+# ---- what outputs must look like
+
+fail() {
+  echo "$1" >&2
+  return 1
+}
+
+# The values of a grey picture, one a line, each once. (od, sort and uniq read a raw dump: no Python, no GDAL needed.)
+values() { # PNG [FORMAT]
+  gst-launch-1.0 -q filesrc location="$1" ! pngdec ! videoconvert ! "video/x-raw,format=${2:-GRAY8}" ! filesink location="$work/raw" || return 1
+  local type=u1
+  [ "${2:-GRAY8}" = GRAY8 ] || type=u2
+  od -An -v -t "$type" -w"${type#u}" "$work/raw" | tr -d ' ' | sort -n | uniq
+}
+
+size() { # PNG WIDTH HEIGHT
+  gdalinfo "$1" | grep -qx "Size is $2, $3" || fail "$1 is not $2 x $3"
+}
+
+mask() { # PNG LOW HIGH: just these two values, and both
+  local found
+  found=$(values "$1" | tr '\n' ' ') || return 1
+  [ "$found" = "$2 $3 " ] || fail "$1 holds the values $found, not $2 and $3"
+}
+
+grey() { # PNG: probabilities and uncertainties: many values, none of them the one that stands for nodata
+  local found
+  found=$(values "$1") || return 1
+  [ "$(wc -l <<<"$found")" -gt 20 ] || fail "$1 holds only the values $found" || return 1
+  ! grep -qx 255 <<<"$found" || fail "$1 holds 255, which stands for no data"
+}
+
+colour() { # PNG: the scene is grey; painted pixels are not
+  local raw
+  gst-launch-1.0 -q filesrc location="$1" ! pngdec ! videoconvert ! video/x-raw,format=RGBx ! filesink location="$work/raw" || return 1
+  raw=$(od -An -v -t u1 -w4 "$work/raw" | awk '$1 != $2 { painted++ } $1 == $2 { plain++ } END { print painted + 0, plain + 0 }')
+  read -r painted plain <<<"$raw"
+  { [ "$painted" -gt 100 ] && [ "$plain" -gt "$painted" ]; } || fail "$1: $painted pixels are painted, $plain are not"
+}
+
+video() { # WEBM FRAMES: decodes to so many frames
+  local frames
+  frames=$(gst-launch-1.0 -v filesrc location="$1" ! decodebin ! fakesink silent=false 2>&1 | grep -c 'chain  *\*\*\*') || return 1
+  [ "$frames" -ge "$2" ] || fail "$1 holds $frames frames, not $2"
+}
+
+leftovers() { # nothing half-written under any name
+  local found
+  found=$(find out -name '.work*' -o -name '*.new' -o -size 0)
+  [ -z "$found" ] || fail "left behind: $found"
+}
+
+# ---- the scripts
+
+check_picture() { size out/mask.png 900 900 && mask out/mask.png 0 255; }
+check_folder() {
+  local n=0 f
+  for f in out/masks/*.png; do
+    size "$f" 256 256 && values "$f" | grep -qvxE '0|255' && fail "$f holds other values than 0 and 255" && return 1
+    n=$((n + 1))
+  done
+  [ "$n" = "$(find out/pictures -name '*.png' | wc -l)" ] || fail "$n masks are too few"
+}
+check_video_overlay() { video out/video-overlay.webm 25; }
+check_live_test() { :; }
+check_rtp_live() { video out/rtp-live.webm 25; }
+check_tee_record() { video out/record.webm 25 && video out/record-mask.webm 25; }
+check_uncertainty() { grey out/probability.png && grey out/uncertainty.png && size out/uncertainty.png 900 900; }
+check_demo() {
+  mask out/mask.png 0 255 && grey out/uncertainty.png && colour out/overlay.png && video out/overlay.webm 25 &&
+    grep -q 'three folds' "$work/log"
+}
+check_other() { [ -n "$(find out -newer "$work/started" -type f)" ] || fail "it wrote nothing into out/"; }
+
+for script in pipelines/*.sh; do
+  name=$(basename "$script" .sh)
+  [ "$name" != env ] || continue
+  check=check_${name//-/_}
+  declare -F "$check" >/dev/null || check=check_other
+  touch "$work/started"
+  FRAMES=25 OUT=$work/out run "$name" "$check" "$repo/$script"
+done
+
+# ---- the README's lines
+
+check_readme() { # every location=out/… of a filesink, by its name and kind
+  local file
+  while read -r file; do
+    [ -s "$file" ] || fail "$file was not written" || return 1
+    case $file in
+      *-mask.png) size "$file" 900 900 && mask "$file" 0 255 || return 1 ;;
+      *-labels.png) size "$file" 900 900 && mask "$file" 0 1 || return 1 ;;
+      *-probability.png | *-uncertainty.png) grey "$file" || return 1 ;;
+      *-overlay.png) colour "$file" || return 1 ;;
+      *.webm) video "$file" 25 || return 1 ;;
+    esac
+  done < <(grep -oE 'filesink location=[^ ]+' "$work/readme.sh" | sed 's/.*=//')
+}
+
+if [ ! -e "$work/out/record.webm" ]; then # for those who ask for README lines alone
+  FRAMES=25 OUT=$work/out "$repo/pipelines/tee-record.sh" >/dev/null
+fi
+blocks=$(grep -c '^```sh run$' README.md)
+[ "$blocks" -gt 0 ] || run readme-lines false echo "README.md has no block that is marked to run"
+for ((k = 1; k <= blocks; k++)); do
+  awk -v k="$k" '/^```sh run$/ { n++; inside = n == k; next } /^```$/ { inside = 0 } inside' README.md >"$work/readme.sh"
+  run "readme-$k" check_readme bash -euo pipefail "$work/readme.sh"
+done
+
+echo "shell: $passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
