@@ -43,7 +43,9 @@ fn main() -> Result<()> {
     let cores = std::thread::available_parallelism()?.get();
     println!("{cores} cores, {SIDE} x {SIDE} RGB frames, {rounds} rounds; median and range of the ratios of a round\n");
 
-    println!("| models x transforms | (a) all cores in one run | (b) a session per core | (c) element | (c) / better of (a), (b) |");
+    println!(
+        "| models x transforms | (a) all cores in one run | (b) a session per core | (c) element | (c) / better of (a), (b) |"
+    );
     println!("|---|---|---|---|---|");
     for case in [
         Case { name: "1x1", models: 1, tta: "none", passes: 1, frames: 12 },

@@ -6,25 +6,43 @@ use std::process::Command;
 
 use gst::prelude::*;
 
-#[test]
-fn nothing_is_left_alive() {
+/// Runs a test of this program under the tracer; what the tracer says is left alive.
+fn left_alive(test: &str) -> Vec<String> {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_traced_pipeline", "--ignored", "--nocapture", "--test-threads=1"])
-        .env("GST_TRACERS", "leaks(check-refs=true,stack-traces-flags=none)")
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .env("GST_TRACERS", "leaks(check-refs=true)")
         .env("GST_DEBUG", "GST_TRACER:7")
         .env("GST_DEBUG_NO_COLOR", "1")
-        .env("G_DEBUG", "fatal_warnings")
         .output()
         .unwrap();
     let text = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{text}");
-    // The tracer was at work, and this is not the silence of one that was not.
-    assert!(text.contains("object-alive-after-marker") || text.contains("GST_TRACER"), "the tracer was not at work: {text}");
-    let alive: Vec<_> = text
-        .lines()
-        .filter(|l| (l.contains("object-alive,") && !l.contains("new format string")) || l.contains("Leaks detected"))
-        .collect();
+    let alive = |l: &&str| l.contains("object-alive,") && !l.contains("new format string");
+    let alive: Vec<_> = text.lines().filter(alive).map(String::from).collect();
+    // A leak ends in a warning, which is fatal.
+    assert!(output.status.success() || !alive.is_empty(), "{text}");
+    alive
+}
+
+#[test]
+fn nothing_is_left_alive() {
+    let alive = left_alive("the_traced_pipeline");
     assert!(alive.is_empty(), "left alive:\n{}", alive.join("\n"));
+}
+
+#[test]
+fn the_tracer_sees_what_is_left_alive() {
+    let alive = left_alive("a_leak");
+    assert!(alive.iter().any(|l| l.contains("GstOnnxSegment")), "{alive:?}");
+}
+
+#[test]
+#[ignore = "run by the_tracer_sees_what_is_left_alive"]
+fn a_leak() {
+    let watchdog = common::start();
+    std::mem::forget(gst::ElementFactory::make("onnxsegment").build().unwrap());
+    drop(watchdog);
+    // SAFETY: the last use of GStreamer in this process; the tracer reports here.
+    unsafe { gst::deinit() };
 }
 
 #[test]
@@ -63,7 +81,8 @@ fn the_traced_pipeline() {
         );
         pipeline.reach(gst::State::Playing);
         let element = pipeline.get("s");
-        let sink = gst::ElementFactory::make("appsink").property("async", false).property("sync", false).build().unwrap();
+        let sink =
+            gst::ElementFactory::make("appsink").property("async", false).property("sync", false).build().unwrap();
         let sink = sink.downcast::<gst_app::AppSink>().unwrap();
         pipeline.add(&sink).unwrap();
         sink.sync_state_with_parent().unwrap();

@@ -53,7 +53,12 @@ fn random_element(dice: &mut Dice) -> gst::Element {
     let (threads, batch) = (dice.of(&["1", "2", "4"]), dice.of(&["1", "1", "2", "4"]));
     common::element(
         "identity1x1",
-        &[("threads", threads), ("batch-size", batch), ("tta", dice.of(&["none", "flips"])), ("qos", dice.of(&["true", "false"]))],
+        &[
+            ("threads", threads),
+            ("batch-size", batch),
+            ("tta", dice.of(&["none", "flips"])),
+            ("qos", dice.of(&["true", "false"])),
+        ],
     )
 }
 
@@ -75,7 +80,8 @@ fn random_property(dice: &mut Dice, element: &gst::Element) {
 fn checking_sink() -> gst::Pad {
     let last = Mutex::new(None);
     // Without a template, a pad takes only the caps that it has.
-    let any = gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &gst::Caps::new_any()).unwrap();
+    let any = gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &gst::Caps::new_any())
+        .unwrap();
     let pad = gst::Pad::builder_from_template(&any)
         .chain_function(move |pad, _, buffer| {
             let caps = pad.current_caps().expect("caps come before frames");
@@ -216,7 +222,12 @@ fn bare(seed: u64) {
                 }
             }
             9 => {
-                let event = gst::event::Qos::new(gst::QOSType::Underflow, 1.5, dice.below(3) as i64 - 1, Some(common::time(1 + dice.below(40) as usize)));
+                let event = gst::event::Qos::new(
+                    gst::QOSType::Underflow,
+                    1.5,
+                    dice.below(3) as i64 - 1,
+                    Some(common::time(1 + dice.below(40) as usize)),
+                );
                 sinks["src"].push_event(event);
             }
             10 => {
@@ -293,7 +304,13 @@ fn piped(seed: u64) {
         dice.pause();
         match dice.below(11) {
             0..3 => {
-                let state = dice.of(&[gst::State::Null, gst::State::Ready, gst::State::Paused, gst::State::Playing, gst::State::Playing]);
+                let state = dice.of(&[
+                    gst::State::Null,
+                    gst::State::Ready,
+                    gst::State::Paused,
+                    gst::State::Playing,
+                    gst::State::Playing,
+                ]);
                 pipeline.set_state(state).unwrap();
             }
             3 | 4 => drop(pipeline.seek_simple(gst::SeekFlags::FLUSH, common::time(dice.below(100) as usize))),
@@ -305,7 +322,11 @@ fn piped(seed: u64) {
             7 | 8 => {
                 let name = dice.of(&VIEWS);
                 if let Some(pad) = element.request_pad(&element.pad_template(name).unwrap(), None, None) {
-                    let sink = gst::ElementFactory::make("fakesink").property("async", false).property("sync", false).build().unwrap();
+                    let sink = gst::ElementFactory::make("fakesink")
+                        .property("async", false)
+                        .property("sync", false)
+                        .build()
+                        .unwrap();
                     pipeline.add(&sink).unwrap();
                     sink.sync_state_with_parent().unwrap();
                     pad.link(&sink.static_pad("sink").unwrap()).unwrap();

@@ -45,7 +45,11 @@ impl Decision {
                 ));
             }
         } else if classes.is_some_and(|c| c - 1 + offset as usize >= NODATA_16 as usize) {
-            return Err(Error::setting("label-offset", offset, "the largest label must stay below 65535, which is nodata"));
+            return Err(Error::setting(
+                "label-offset",
+                offset,
+                "the largest label must stay below 65535, which is nodata",
+            ));
         }
         Ok(Decision { threshold, offset, values })
     }

@@ -418,7 +418,13 @@ impl Ensemble {
     ///
     /// Frames of a batch wait for company until [`Ensemble::frames_per_batch`] are there, `patience` has passed,
     /// or [`Ensemble::seal`] is called.
-    pub fn submit(&self, plan: &Arc<Plan>, frame: Box<dyn Frame>, uncertainty: bool, patience: Option<Duration>) -> Arc<Job> {
+    pub fn submit(
+        &self,
+        plan: &Arc<Plan>,
+        frame: Box<dyn Frame>,
+        uncertainty: bool,
+        patience: Option<Duration>,
+    ) -> Arc<Job> {
         let inner = &self.inner;
         let checked = frame.view().check();
         let uncertainty = uncertainty.then_some(inner.uncertainty);
@@ -517,9 +523,8 @@ impl Inner {
             let swaps = |t: &Transform| height != width && t.swaps_axes();
             for swapped in [false, true] {
                 let passes = self.transforms.iter().enumerate().filter(|(_, t)| swaps(t) == swapped);
-                let slots: Vec<_> = passes
-                    .flat_map(|(k, _)| (0..jobs).map(move |job| (job, m * self.transforms.len() + k)))
-                    .collect();
+                let slots: Vec<_> =
+                    passes.flat_map(|(k, _)| (0..jobs).map(move |job| (job, m * self.transforms.len() + k))).collect();
                 for slots in slots.chunks(batch) {
                     runs.push(Run {
                         member: m,
@@ -648,9 +653,7 @@ impl Inner {
             }
             let mut session = member.model(threads, self.threads)?.session()?;
             let begin = Instant::now();
-            let mut outputs = session
-                .run_with_options([input], &options)
-                .map_err(failed)?;
+            let mut outputs = session.run_with_options([input], &options).map_err(failed)?;
             self.count(&self.counters.run, begin);
             Ok(outputs.remove(&member.spec.output.name))
         })();
@@ -783,7 +786,11 @@ fn probe(session: &mut Session, spec: &ModelSpec, (height, width): (usize, usize
     let slot = Slot { planes: &planes, transform: Transform::Identity };
     let needed = count.saturating_mul(spec.input.element.size());
     if let Some(available) = available_memory().filter(|available| needed > *available) {
-        return Err(not_enough_memory(&format!("a {width}x{height} input of {}", spec.path.display()), needed, available));
+        return Err(not_enough_memory(
+            &format!("a {width}x{height} input of {}", spec.path.display()),
+            needed,
+            available,
+        ));
     }
     let failed = |e: ort::Error| cannot_run(spec, (height, width), e);
     let mut stage = Stage::default();
@@ -803,7 +810,10 @@ fn output_shape(spec: &ModelSpec, size: (usize, usize), batch: usize, output: &D
     if dims[0] != batch as i64 {
         return Err(Error::model(
             &spec.path,
-            format!("output `{}` is {dims:?} for a batch of {batch}; expected as many outputs as inputs", spec.output.name),
+            format!(
+                "output `{}` is {dims:?} for a batch of {batch}; expected as many outputs as inputs",
+                spec.output.name
+            ),
         ));
     }
     Ok(shape)
@@ -918,7 +928,10 @@ fn agree_on_classes(members: &[Member], domain: Domain, settings: &Settings) -> 
         return Err(Error::setting(
             "merge-domain",
             "logit",
-            format!("{} use sigmoid and softmax, whose logits cannot be averaged; use merge-domain=probability", files(leader, other)),
+            format!(
+                "{} use sigmoid and softmax, whose logits cannot be averaged; use merge-domain=probability",
+                files(leader, other)
+            ),
         ));
     }
     Ok((Some(classes), link))
@@ -933,7 +946,9 @@ fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settin
     if let Some(Fact { value: names, .. }) = &settings.class_names {
         let file = settings.labels_file.as_deref().unwrap_or(Path::new(""));
         return match misfit(names) {
-            Some(misfit) => Err(Error::file("labels-file", file, format!("{misfit}; give one per class, each on a line"))),
+            Some(misfit) => {
+                Err(Error::file("labels-file", file, format!("{misfit}; give one per class, each on a line")))
+            }
             None => Ok(Some(names.clone())),
         };
     }
@@ -953,9 +968,10 @@ fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settin
         ));
     }
     match misfit(&names.value) {
-        Some(misfit) => {
-            Err(Error::model(&first.spec.path, format!("metadata class_names: {misfit}; correct it, or set labels-file")))
-        }
+        Some(misfit) => Err(Error::model(
+            &first.spec.path,
+            format!("metadata class_names: {misfit}; correct it, or set labels-file"),
+        )),
         None => Ok(Some(names.value.clone())),
     }
 }
@@ -1008,7 +1024,8 @@ fn available_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
     let machine = line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024;
-    let number = |path: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(path)).ok()?.trim().parse::<usize>().ok();
+    let number =
+        |path: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(path)).ok()?.trim().parse::<usize>().ok();
     let group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
     Some(group.map_or(machine, |group| group.min(machine)))
 }

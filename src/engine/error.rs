@@ -7,18 +7,10 @@
 pub enum Error {
     /// A setting (property, configuration key) whose value cannot be used.
     #[error("{}: {problem}", assignment(name, value))]
-    Setting {
-        name: String,
-        value: String,
-        problem: String,
-    },
+    Setting { name: String, value: String, problem: String },
     /// A file that is missing, unreadable, or not what it should be.
     #[error("{setting}={file}: {problem}")]
-    File {
-        setting: &'static str,
-        file: String,
-        problem: String,
-    },
+    File { setting: &'static str, file: String, problem: String },
     /// A model that loads, but cannot do what is asked of it.
     #[error("model-file={file}: {problem}")]
     Model { file: String, problem: String },
@@ -44,27 +36,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A setting that cannot be used, with what would be allowed.
     pub fn setting(name: &str, value: impl ToString, problem: impl Into<String>) -> Self {
-        Error::Setting {
-            name: name.into(),
-            value: value.to_string(),
-            problem: problem.into(),
-        }
+        Error::Setting { name: name.into(), value: value.to_string(), problem: problem.into() }
     }
 
     /// A file that `setting` names.
     pub fn file(setting: &'static str, file: &std::path::Path, problem: impl Into<String>) -> Self {
-        Error::File {
-            setting,
-            file: file.display().to_string(),
-            problem: problem.into(),
-        }
+        Error::File { setting, file: file.display().to_string(), problem: problem.into() }
     }
 
     pub fn model(file: &std::path::Path, problem: impl Into<String>) -> Self {
-        Error::Model {
-            file: file.display().to_string(),
-            problem: problem.into(),
-        }
+        Error::Model { file: file.display().to_string(), problem: problem.into() }
     }
 
     /// The same error for the whole of a list instead of one of its items.

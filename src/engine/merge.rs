@@ -320,7 +320,8 @@ impl Merged {
                 let mut square = Vec::new();
                 copy_rows(self.square.as_ref()?, self.height, self.width, y, rows, &mut square);
                 for (i, out) in out.iter_mut().enumerate() {
-                    let winner = (0..self.channels).fold(0, |w, c| if mean[c * n + i] > mean[w * n + i] { c } else { w });
+                    let winner =
+                        (0..self.channels).fold(0, |w, c| if mean[c * n + i] > mean[w * n + i] { c } else { w });
                     let m = mean[winner * n + i];
                     *out = (4.0 * (square[winner * n + i] - m * m)).clamp(0.0, 1.0);
                 }
@@ -363,10 +364,8 @@ mod tests {
     /// Uncertainties by their definition over stored passes: `passes × channels` of one pixel.
     fn direct(kind: Uncertainty, passes: &[Vec<f64>], weights: &[f64]) -> f64 {
         let total: f64 = weights.iter().sum();
-        let full: Vec<Vec<f64>> = passes
-            .iter()
-            .map(|p| if p.len() == 1 { vec![1.0 - p[0], p[0]] } else { p.clone() })
-            .collect();
+        let full: Vec<Vec<f64>> =
+            passes.iter().map(|p| if p.len() == 1 { vec![1.0 - p[0], p[0]] } else { p.clone() }).collect();
         let classes = full[0].len();
         let over = |f: &dyn Fn(&Vec<f64>) -> f64| full.iter().zip(weights).map(|(p, w)| w * f(p)).sum::<f64>() / total;
         let m: Vec<f64> = (0..classes).map(|c| over(&|p| p[c])).collect();

@@ -66,9 +66,8 @@ mod tests {
 
     #[test]
     fn an_interval_holds_the_score_and_is_repeatable() {
-        let blocks: Vec<Counts> = (1..30)
-            .map(|k| Counts { true_positive: k, false_positive: 3, false_negative: k % 5 })
-            .collect();
+        let blocks: Vec<Counts> =
+            (1..30).map(|k| Counts { true_positive: k, false_positive: 3, false_negative: k % 5 }).collect();
         let score = blocks.iter().copied().sum::<Counts>().iou().unwrap();
         let (lo, hi) = bootstrap_iou(&blocks, 1000, 7).unwrap();
         assert!(lo < score && score < hi && hi - lo < 0.3, "{lo} {score} {hi}");

@@ -44,7 +44,16 @@ struct NodeProto {
 
 /// Operators that move or retype values without changing what they mean.
 const TRANSPARENT: &[&str] = &[
-    "Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Slice", "Resize", "Upsample",
+    "Identity",
+    "Cast",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+    "Flatten",
+    "Slice",
+    "Resize",
+    "Upsample",
     "Dropout",
 ];
 
@@ -89,14 +98,12 @@ impl OnnxFile {
         }
         let mut file = OnnxFile::default();
         for entry in model.metadata_props {
-            file.metadata
-                .insert(entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
+            file.metadata.insert(entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
         }
         for node in graph.node {
             let operator = node.op_type.unwrap_or_default();
             for output in node.output {
-                file.nodes
-                    .insert(output, (operator.clone(), node.input.first().cloned()));
+                file.nodes.insert(output, (operator.clone(), node.input.first().cloned()));
             }
         }
         Some(file)

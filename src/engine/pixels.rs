@@ -182,7 +182,9 @@ impl Conversion {
                 ),
             )),
         };
-        let multiple = |n: usize, fixed: Option<usize>| fixed.unwrap_or(n.div_ceil(input.size_multiple.value) * input.size_multiple.value);
+        let multiple = |n: usize, fixed: Option<usize>| {
+            fixed.unwrap_or(n.div_ceil(input.size_multiple.value) * input.size_multiple.value)
+        };
         Ok(Conversion {
             element: input.element,
             scaling: Scaling {
@@ -231,9 +233,15 @@ impl Conversion {
                 let left = planes.len();
                 match frame.format.sample {
                     Sample::U8 => bytes(from, band.step, width, &table, &mut planes),
-                    Sample::U16Le => words(from, band.step, width, |b| value(u16::from_le_bytes(b) as f32), &mut planes),
-                    Sample::U16Be => words(from, band.step, width, |b| value(u16::from_be_bytes(b) as f32), &mut planes),
-                    Sample::I16Le => words(from, band.step, width, |b| value(i16::from_le_bytes(b) as f32), &mut planes),
+                    Sample::U16Le => {
+                        words(from, band.step, width, |b| value(u16::from_le_bytes(b) as f32), &mut planes)
+                    }
+                    Sample::U16Be => {
+                        words(from, band.step, width, |b| value(u16::from_be_bytes(b) as f32), &mut planes)
+                    }
+                    Sample::I16Le => {
+                        words(from, band.step, width, |b| value(i16::from_le_bytes(b) as f32), &mut planes)
+                    }
                     Sample::F32Le => words(from, band.step, width, |b| value(f32::from_le_bytes(b)), &mut planes),
                 }
                 for x in width..self.width {
@@ -389,7 +397,9 @@ mod tests {
         };
         let Planes::U8(raw) = plan(ElementType::U8, Unit::Divisor(1.0)).run(&view) else { panic!("bytes") };
         assert_eq!(raw, data);
-        let Planes::U8(stretched) = plan(ElementType::U8, Unit::Range(100.0, 200.0)).run(&view) else { panic!("bytes") };
+        let Planes::U8(stretched) = plan(ElementType::U8, Unit::Range(100.0, 200.0)).run(&view) else {
+            panic!("bytes")
+        };
         assert_eq!(stretched, [0, 0, 255, 255]);
         let Planes::F16(halves) = plan(ElementType::F16, Unit::Divisor(255.0)).run(&view) else { panic!("halves") };
         assert_eq!(halves[3], f16::ONE);

@@ -171,10 +171,7 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
         name.strip_prefix("libonnxruntime.so.")?.split('.').map(|n| n.parse().ok()).collect()
     };
     let entries = std::fs::read_dir(folder).ok()?.flatten();
-    entries
-        .filter_map(|e| Some((version(e.file_name().to_str()?)?, e.path())))
-        .max()
-        .map(|(_, path)| path)
+    entries.filter_map(|e| Some((version(e.file_name().to_str()?)?, e.path()))).max().map(|(_, path)| path)
 }
 
 fn find_runtime() -> Result<Runtime> {
@@ -353,8 +350,7 @@ fn open(path: &Path, options: &SessionOptions, unavailable: &mut BTreeMap<&'stat
     }
 }
 
-const STRICT: &str =
-    "provider-policy=strict forbids going on without it; set provider-policy=fallback, or execution-provider=cpu, to run on the CPU";
+const STRICT: &str = "provider-policy=strict forbids going on without it; set provider-policy=fallback, or execution-provider=cpu, to run on the CPU";
 
 /// The text for providers that are not to be had.
 fn missing(options: &SessionOptions, unavailable: &BTreeMap<&'static str, String>, then: &str) -> Error {

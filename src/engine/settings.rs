@@ -86,10 +86,7 @@ pub trait Named: Sized + Copy + PartialEq + 'static {
 
     fn name(self) -> &'static str {
         // A value missing from its own table would be a mistake in this crate; the tests walk every table.
-        Self::NAMES
-            .iter()
-            .find(|(_, v)| *v == self)
-            .map_or("", |(n, _)| n)
+        Self::NAMES.iter().find(|(_, v)| *v == self).map_or("", |(n, _)| n)
     }
 
     fn parse(setting: &str, text: &str) -> Result<Self> {
@@ -115,13 +112,11 @@ impl Named for Activation {
 }
 
 impl Named for ChannelOrder {
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("rgb", ChannelOrder::Rgb), ("bgr", ChannelOrder::Bgr)];
+    const NAMES: &'static [(&'static str, Self)] = &[("rgb", ChannelOrder::Rgb), ("bgr", ChannelOrder::Bgr)];
 }
 
 impl Named for Layout {
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("nchw", Layout::Nchw), ("nhwc", Layout::Nhwc)];
+    const NAMES: &'static [(&'static str, Self)] = &[("nchw", Layout::Nchw), ("nhwc", Layout::Nhwc)];
 }
 
 /// Facts about a model that a user may state, for one member or for all.
@@ -156,9 +151,7 @@ impl Facts {
             }
             "scale" => self.scale = Some(Fact::new(positive(name, text)?, source)),
             "input-range" => self.input_range = Some(Fact::new(range(name, text)?, source)),
-            "channel-order" => {
-                self.channel_order = Some(Fact::new(ChannelOrder::parse(name, text)?, source))
-            }
+            "channel-order" => self.channel_order = Some(Fact::new(ChannelOrder::parse(name, text)?, source)),
             "layout" => self.layout = Some(Fact::new(Layout::parse(name, text)?, source)),
             "output-name" => self.output_name = Some(Fact::new(text.to_string(), source)),
             "size-multiple" => {
@@ -237,10 +230,31 @@ pub struct Settings {
 
 /// The settings that a configuration file may hold, besides `[[member]]`, `[cuda]` and `[tensorrt]`.
 const NAMES: &[&str] = &[
-    "model-file", "weights", "tta", "merge", "merge-domain", "activation", "threshold", "mean", "std", "scale",
-    "input-range", "channel-order", "layout", "output-name", "size-multiple", "label-offset", "mask-values",
-    "labels-file", "uncertainty-kind", "batch-size", "threads", "execution-provider", "provider-policy",
-    "device-id", "optimization-level",
+    "model-file",
+    "weights",
+    "tta",
+    "merge",
+    "merge-domain",
+    "activation",
+    "threshold",
+    "mean",
+    "std",
+    "scale",
+    "input-range",
+    "channel-order",
+    "layout",
+    "output-name",
+    "size-multiple",
+    "label-offset",
+    "mask-values",
+    "labels-file",
+    "uncertainty-kind",
+    "batch-size",
+    "threads",
+    "execution-provider",
+    "provider-policy",
+    "device-id",
+    "optimization-level",
 ];
 
 impl Settings {
@@ -290,9 +304,7 @@ impl Settings {
                 }
                 self.batch_size = Some(value);
             }
-            "threads" => {
-                self.threads = Some(number(name, text, "a whole number; 0 means every core")?)
-            }
+            "threads" => self.threads = Some(number(name, text, "a whole number; 0 means every core")?),
             "execution-provider" => {
                 self.providers = Some(names(name, text)?);
             }
@@ -304,9 +316,7 @@ impl Settings {
                 }
                 self.device_id = Some(value);
             }
-            "optimization-level" => {
-                self.optimization = Some(OptimizationLevel::parse(name, text)?)
-            }
+            "optimization-level" => self.optimization = Some(OptimizationLevel::parse(name, text)?),
             _ => {
                 if !self.facts.set(name, text, source)? {
                     return Err(Error::setting(
@@ -328,9 +338,8 @@ impl Settings {
     /// # Errors
     /// A file that cannot be read, is not TOML, or holds an unknown key or an unusable value.
     pub fn from_config(path: &Path) -> Result<Settings> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::file("config-file", path, format!("cannot be read: {e}; expected a TOML file"))
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::file("config-file", path, format!("cannot be read: {e}; expected a TOML file")))?;
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
             Error::file("config-file", path, format!("is not valid TOML: {}", e.to_string().trim_end()))
         })?;
@@ -492,14 +501,8 @@ fn check_weights(members: &[MemberSettings]) -> Result<()> {
 }
 
 fn member_settings(value: &toml::Value, base: &Path) -> Result<MemberSettings> {
-    let table = value
-        .as_table()
-        .ok_or_else(|| Error::setting("member", value, "is not a table; write [[member]]"))?;
-    let mut member = MemberSettings {
-        model: PathBuf::new(),
-        weight: 1.0,
-        facts: Facts::default(),
-    };
+    let table = value.as_table().ok_or_else(|| Error::setting("member", value, "is not a table; write [[member]]"))?;
+    let mut member = MemberSettings { model: PathBuf::new(), weight: 1.0, facts: Facts::default() };
     for (name, value) in table {
         let text = plain(name, value)?;
         match name.as_str() {
@@ -549,11 +552,7 @@ fn plain(name: &str, value: &toml::Value) -> Result<String> {
             texts?.join(",")
         }
         other => {
-            return Err(Error::setting(
-                name,
-                other,
-                "must be a text, a number, or a list of them",
-            ));
+            return Err(Error::setting(name, other, "must be a text, a number, or a list of them"));
         }
     })
 }
@@ -573,10 +572,9 @@ fn models(text: &str, base: &Path) -> Result<Vec<PathBuf>> {
             continue;
         }
         let pattern = path.to_string_lossy().into_owned();
-        let found = glob::glob(&pattern)
-            .map_err(|e| {
-                Error::setting("model-file", item, format!("is not a valid glob: {e}; a bracket of a name is written [[]"))
-            })?;
+        let found = glob::glob(&pattern).map_err(|e| {
+            Error::setting("model-file", item, format!("is not a valid glob: {e}; a bracket of a name is written [[]"))
+        })?;
         let before = files.len();
         files.extend(found.filter_map(|f| f.ok()).filter(|f| f.is_file()));
         if files.len() == before {
@@ -639,9 +637,7 @@ fn positive(name: &str, text: &str) -> Result<f32> {
 }
 
 fn numbers(name: &str, text: &str) -> Result<Vec<f32>> {
-    let list: Result<Vec<f32>> = items(text)
-        .map(|t| number(name, t, "numbers joined by commas"))
-        .collect();
+    let list: Result<Vec<f32>> = items(text).map(|t| number(name, t, "numbers joined by commas")).collect();
     let list = list.map_err(|e| e.in_list(text))?;
     if list.is_empty() || list.iter().any(|v| !v.is_finite()) {
         return Err(Error::setting(name, text, "use finite numbers joined by commas"));
@@ -652,11 +648,9 @@ fn numbers(name: &str, text: &str) -> Result<Vec<f32>> {
 fn range(name: &str, text: &str) -> Result<(f32, f32)> {
     match numbers(name, text).as_deref() {
         Ok([lo, hi]) if lo < hi => Ok((*lo, *hi)),
-        _ => Err(Error::setting(
-            name,
-            text,
-            "use two numbers lo,hi with lo < hi: the pixel values that become 0 and 1",
-        )),
+        _ => {
+            Err(Error::setting(name, text, "use two numbers lo,hi with lo < hi: the pixel values that become 0 and 1"))
+        }
     }
 }
 

@@ -245,7 +245,10 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[Port], stated: &Fac
     let channels = fixed(channels).ok_or_else(|| {
         Error::model(
             path,
-            format!("input `{}` does not fix its number of channels {:?}; export it with that axis fixed", port.name, port.shape),
+            format!(
+                "input `{}` does not fix its number of channels {:?}; export it with that axis fixed",
+                port.name, port.shape
+            ),
         )
     })?;
     // What is stated outranks metadata, also metadata that cannot be read.
@@ -282,10 +285,7 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[Port], stated: &Fac
         },
         mean: numbers(&stated.mean, "standardization_mean")?,
         std: numbers(&stated.std, "standardization_std")?,
-        channel_order: stated
-            .channel_order
-            .clone()
-            .unwrap_or(Fact::new(ChannelOrder::Rgb, Source::Default)),
+        channel_order: stated.channel_order.clone().unwrap_or(Fact::new(ChannelOrder::Rgb, Source::Default)),
     })
 }
 
@@ -376,10 +376,10 @@ pub fn output_shape(
     (height, width): (usize, usize),
     shape: &[i64],
 ) -> Result<OutputShape> {
-    let dims: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
+    let dims: Vec<usize> = shape.iter().map(|d| (*d).max(0) as usize).collect();
     let ratio = |h: usize, w: usize| {
-        let k = if h == 0 { 0 } else { height / h };
-        (k >= 1 && h * k == height && w * k == width).then_some(k)
+        let k = height.checked_div(h)?;
+        (k >= 1 && h * k == height && w.checked_mul(k) == Some(width)).then_some(k)
     };
     let nchw = |d: &[usize]| ratio(d[2], d[3]).map(|k| (Layout::Nchw, d[1], k));
     let nhwc = |d: &[usize]| ratio(d[1], d[2]).map(|k| (Layout::Nhwc, d[3], k));
@@ -409,7 +409,10 @@ pub fn output_shape(
         )
     })?;
     if label && channels != 1 {
-        return Err(Error::model(path, format!("label output `{name}` has {channels} channels {shape:?}; expected one")));
+        return Err(Error::model(
+            path,
+            format!("label output `{name}` has {channels} channels {shape:?}; expected one"),
+        ));
     }
     if channels == 0 {
         return Err(Error::model(path, format!("output `{name}` has no channels {shape:?}")));

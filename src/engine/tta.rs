@@ -63,19 +63,12 @@ impl Transform {
 
     /// Whether height and width change places.
     pub fn swaps_axes(self) -> bool {
-        matches!(
-            self,
-            Transform::Rot90 | Transform::Rot270 | Transform::Transpose | Transform::AntiTranspose
-        )
+        matches!(self, Transform::Rot90 | Transform::Rot270 | Transform::Transpose | Transform::AntiTranspose)
     }
 
     /// Height and width of the transformed plane.
     pub fn size(self, (height, width): (usize, usize)) -> (usize, usize) {
-        if self.swaps_axes() {
-            (width, height)
-        } else {
-            (height, width)
-        }
+        if self.swaps_axes() { (width, height) } else { (height, width) }
     }
 
     /// The walk over a plane of `height` × `width` pixels whose neighbours in a row are `step` apart and whose
@@ -235,10 +228,7 @@ mod tests {
     fn sets_hold_the_identity_and_no_repeats() {
         assert_eq!(parse("").unwrap(), [Transform::Identity]);
         assert_eq!(parse("none").unwrap(), [Transform::Identity]);
-        assert_eq!(
-            parse("flip3").unwrap(),
-            [Transform::Identity, Transform::HFlip, Transform::VFlip]
-        );
+        assert_eq!(parse("flip3").unwrap(), [Transform::Identity, Transform::HFlip, Transform::VFlip]);
         assert_eq!(parse("flips+d4, hflip").unwrap(), Transform::ALL);
         assert_eq!(parse("rot90").unwrap(), [Transform::Identity, Transform::Rot90]);
     }

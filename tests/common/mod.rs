@@ -90,7 +90,13 @@ pub fn grey(seed: usize, x: usize, y: usize) -> u8 {
 }
 
 /// A test picture as a buffer: `padding` bytes more per row than needed, `offset` bytes before each plane.
-pub fn picture_in(format: VideoFormat, (width, height): (usize, usize), seed: usize, padding: usize, offset: usize) -> gst::Buffer {
+pub fn picture_in(
+    format: VideoFormat,
+    (width, height): (usize, usize),
+    seed: usize,
+    padding: usize,
+    offset: usize,
+) -> gst::Buffer {
     let info = VideoInfo::builder(format, width as u32, height as u32).build().unwrap();
     let planes = info.n_planes() as usize;
     let strides: Vec<usize> = (0..planes).map(|p| info.stride()[p] as usize + padding).collect();
@@ -111,8 +117,12 @@ pub fn picture_in(format: VideoFormat, (width, height): (usize, usize), seed: us
                     + x * description.pixel_stride()[c] as usize
                     + description.poffset()[c] as usize;
                 match format {
-                    VideoFormat::Gray16Le => data[at..at + 2].copy_from_slice(&(grey(seed, x, y) as u16 * 257).to_le_bytes()),
-                    VideoFormat::Gray16Be => data[at..at + 2].copy_from_slice(&(grey(seed, x, y) as u16 * 257).to_be_bytes()),
+                    VideoFormat::Gray16Le => {
+                        data[at..at + 2].copy_from_slice(&(grey(seed, x, y) as u16 * 257).to_le_bytes())
+                    }
+                    VideoFormat::Gray16Be => {
+                        data[at..at + 2].copy_from_slice(&(grey(seed, x, y) as u16 * 257).to_be_bytes())
+                    }
                     VideoFormat::Gray8 => data[at] = grey(seed, x, y),
                     _ => data[at] = colour(seed, x, y).get(c).copied().unwrap_or(77),
                 }
@@ -266,8 +276,10 @@ pub fn errors(bus: &gst::Bus) -> Vec<(String, String)> {
     let mut found = Vec::new();
     while let Some(message) = bus.pop() {
         if let gst::MessageView::Error(error) = message.view() {
-            let factory = message.src().and_then(|s| s.downcast_ref::<gst::Element>().cloned()).and_then(|e| e.factory());
-            found.push((factory.map(|f| f.name().to_string()).unwrap_or_default(), error.error().message().to_string()));
+            let factory =
+                message.src().and_then(|s| s.downcast_ref::<gst::Element>().cloned()).and_then(|e| e.factory());
+            found
+                .push((factory.map(|f| f.name().to_string()).unwrap_or_default(), error.error().message().to_string()));
         }
     }
     found
@@ -342,7 +354,8 @@ impl Pipeline {
         let _ = self.0.set_state(gst::State::Ready); // keeps the bus
         let of = |message: &gst::MessageRef| match message.view() {
             gst::MessageView::Error(e) => {
-                let factory = message.src().and_then(|s| s.downcast_ref::<gst::Element>().cloned()).and_then(|e| e.factory());
+                let factory =
+                    message.src().and_then(|s| s.downcast_ref::<gst::Element>().cloned()).and_then(|e| e.factory());
                 Some((factory.map(|f| f.name().to_string()).unwrap_or_default(), e.error().message().to_string()))
             }
             _ => None,

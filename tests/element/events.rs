@@ -106,50 +106,63 @@ fn a_drain_waits_for_the_frames() {
     other.pull().unwrap();
 }
 
+/// A query of a type that only an application knows, serialized with the frames.
+fn serialized_query() -> gst::Query {
+    use gst::glib::translate::{FromGlibPtrFull, IntoGlibPtr};
+    let flags = gst::ffi::GST_QUERY_TYPE_DOWNSTREAM | gst::ffi::GST_QUERY_TYPE_SERIALIZED;
+    let kind = (4321 << gst::ffi::GST_QUERY_NUM_SHIFT) | flags as i32;
+    let structure = gst::Structure::new_empty("plan").into_glib_ptr();
+    // SAFETY: the query takes the structure, and this function the query.
+    unsafe { gst::Query::from_glib_full(gst::ffi::gst_query_new_custom(kind, structure)) }
+}
+
 #[test]
 fn a_serialized_query_comes_after_the_frames() {
     let _w = start();
     for batch in ["1", "4"] {
         let element = element("sigmoid", &[("tta", "flips"), ("batch-size", batch)]);
-        let source = gst::Pad::builder(gst::PadDirection::Src).build();
-        let seen = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let (count, at_query) = (seen.clone(), seen.clone());
-        let sink = gst::Pad::builder(gst::PadDirection::Sink)
-            .chain_function(move |_, _, _| {
-                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                Ok(gst::FlowSuccess::Ok)
-            })
-            .query_function(move |pad, parent, query| {
-                if let gst::QueryViewMut::Custom(query) = query.view_mut() {
-                    let frames = at_query.load(std::sync::atomic::Ordering::SeqCst) as u32;
-                    query.structure_mut().set("frames", frames);
-                    return true;
-                }
-                gst::Pad::query_default(pad, parent, query)
-            })
-            .build();
-        sink.set_active(true).unwrap();
-        source.set_active(true).unwrap();
-        element.static_pad("src").unwrap().link(&sink).unwrap();
-        source.link(&element.static_pad("sink").unwrap()).unwrap();
-        element.set_state(gst::State::Playing).unwrap();
-        source.push_event(gst::event::StreamStart::new("x"));
-        source.push_event(gst::event::Caps::new(&caps("RGB", (40, 32)).parse().unwrap()));
-        source.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+        let mut h = fed(&element, "RGB", (40, 32));
+        let log = record(&element.static_pad("src").unwrap());
+        let asked = log.clone();
+        element.static_pad("src").unwrap().add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Query(query)) = &info.data
+                && query.structure().is_some_and(|s| s.name() == "plan")
+            {
+                asked.lock().unwrap().push("query".into());
+                return gst::PadProbeReturn::Handled;
+            }
+            gst::PadProbeReturn::Ok
+        });
         for k in 0..2 {
-            source.push(picture((40, 32), k)).unwrap();
+            h.push(picture((40, 32), k)).unwrap();
         }
-        // DRAIN and ALLOCATION are the only serialized types with a constructor; ask under the type of a custom one.
-        let mut query = gst::query::Custom::new(gst::Structure::new_empty("plan"));
-        let serialized = query.is_serialized();
-        assert!(source.peer_query(&mut query));
-        if serialized {
-            assert_eq!(query.structure().unwrap().get::<u32>("frames"), Ok(2));
-        }
-        element.set_state(gst::State::Null).unwrap();
-        sink.set_active(false).unwrap();
-        source.set_active(false).unwrap();
+        let mut query = serialized_query();
+        assert!(query.is_serialized());
+        assert!(h.srcpad().unwrap().peer_query(query.get_mut().unwrap()));
+        h.push(picture((40, 32), 2)).unwrap();
+        h.push_event(gst::event::Eos::new());
+        until("all are out", || log.lock().unwrap().last().is_some_and(|t| t == "eos"));
+        let log = log.lock().unwrap();
+        let log: Vec<_> = log.iter().filter(|t| t.starts_with("frame") || *t == "query").collect();
+        assert_eq!(log, ["frame 0", "frame 1", "query", "frame 2"], "batch {batch}");
     }
+}
+
+#[test]
+fn other_queries_pass_at_once() {
+    let _w = start();
+    let element = element("identity1x1", &[("batch-size", "4")]);
+    let mut h = fed(&element, "RGB", (16, 16));
+    element.static_pad("src").unwrap().add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| match &info.data {
+        Some(gst::PadProbeData::Query(query)) if query.type_() == gst::QueryType::Custom => {
+            gst::PadProbeReturn::Handled
+        }
+        _ => gst::PadProbeReturn::Ok,
+    });
+    h.push(picture((16, 16), 0)).unwrap(); // waits for company
+    let mut query = gst::query::Custom::new(gst::Structure::new_empty("at-once"));
+    assert!(h.srcpad().unwrap().peer_query(&mut query));
+    assert!(h.try_pull().is_none());
 }
 
 #[test]

@@ -49,8 +49,7 @@ fn values_beyond_8_bits_leave_only_the_wide_format() {
     let mut h = fed(&element, "RGB", (32, 32));
     let wide = h.push_and_pull(picture((32, 32), 0)).unwrap();
     assert_eq!(caps_of(&h).structure(0).unwrap().get::<&str>("format"), Ok("GRAY16_LE"));
-    let values: Vec<u16> =
-        pixels(&wide, &caps_of(&h)).chunks(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+    let values: Vec<u16> = pixels(&wide, &caps_of(&h)).chunks(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
     let expected: Vec<u16> = mask(&engine("sigmoid", &[]), (32, 32), 0).iter().map(|v| *v as u16 + 300).collect();
     assert_eq!(values, expected);
 }
@@ -201,7 +200,12 @@ fn size_and_format_may_change_mid_stream_without_a_drain() {
     let element = element("sigmoid", &[("threads", "4")]);
     let mut h = harness(&element);
     h.play();
-    let streams = [(VideoFormat::Rgb, (40, 32)), (VideoFormat::Rgb, (64, 24)), (VideoFormat::Bgrx, (24, 64)), (VideoFormat::Rgbp, (33, 17))];
+    let streams = [
+        (VideoFormat::Rgb, (40, 32)),
+        (VideoFormat::Rgb, (64, 24)),
+        (VideoFormat::Bgrx, (24, 64)),
+        (VideoFormat::Rgbp, (33, 17)),
+    ];
     let mut k = 0;
     for (format, size) in streams {
         h.set_src_caps_str(&caps(format.to_str(), size));

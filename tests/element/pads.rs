@@ -225,7 +225,9 @@ fn every_pad_has_a_stream_id_of_its_own_in_the_same_group() {
     let mut all: Vec<_> = VIEWS.iter().map(|name| view(&element, name)).collect();
     h.play();
     let group = gst::GroupId::next();
-    h.push_event(gst::event::StreamStart::builder("the-stream").group_id(group).flags(gst::StreamFlags::SELECT).build());
+    h.push_event(
+        gst::event::StreamStart::builder("the-stream").group_id(group).flags(gst::StreamFlags::SELECT).build(),
+    );
     h.push_event(gst::event::Caps::new(&caps("RGB", (16, 16)).parse().unwrap()));
     h.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
     h.push(picture((16, 16), 0)).unwrap();
@@ -272,7 +274,11 @@ fn one_pad_at_its_end_does_not_end_the_others() {
 }
 
 /// What the element returns to its source when its pads' peers return these.
-fn flow(of_src: Result<gst::FlowSuccess, gst::FlowError>, of_view: Result<gst::FlowSuccess, gst::FlowError>, expected: gst::FlowError) {
+fn flow(
+    of_src: Result<gst::FlowSuccess, gst::FlowError>,
+    of_view: Result<gst::FlowSuccess, gst::FlowError>,
+    expected: gst::FlowError,
+) {
     let element = element("identity1x1", &[]);
     let source = gst::Pad::builder(gst::PadDirection::Src).build();
     let sinks = [("src", of_src), ("overlay", of_view)].map(|(name, result)| {
@@ -335,7 +341,8 @@ fn a_branch_may_be_added_and_taken_away_while_playing() {
     let (element, out) = (pipeline.get("s"), pipeline.appsink("out"));
     out.try_pull_sample(LONG).unwrap();
     for name in ["uncertainty", "overlay", "probability", "uncertainty"] {
-        let sink = gst::ElementFactory::make("appsink").property("sync", false).property("async", false).build().unwrap();
+        let sink =
+            gst::ElementFactory::make("appsink").property("sync", false).property("async", false).build().unwrap();
         let sink: gst_app::AppSink = sink.downcast().unwrap();
         pipeline.add(&sink).unwrap();
         sink.sync_state_with_parent().unwrap();

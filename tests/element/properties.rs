@@ -58,7 +58,10 @@ fn what_is_set_is_got() {
     }
     for (name, value) in SETTABLE {
         let found = text(&element, name);
-        assert!(found == value || found.parse::<f64>().ok().zip(value.parse::<f64>().ok()).is_some_and(|(a, b)| a == b), "{name}: {found}");
+        assert!(
+            found == value || found.parse::<f64>().ok().zip(value.parse::<f64>().ok()).is_some_and(|(a, b)| a == b),
+            "{name}: {found}"
+        );
     }
     element.set_property("overlay-alpha", 0.125);
     element.set_property("qos", false);
@@ -85,7 +88,8 @@ fn what_was_set_may_be_unset() {
 fn there_are_no_other_properties_and_each_says_what_it_is() {
     let _w = start();
     let element = gst::ElementFactory::make("onnxsegment").build().unwrap();
-    let own = element.list_properties().iter().filter(|p| p.owner_type() == element.type_()).cloned().collect::<Vec<_>>();
+    let own =
+        element.list_properties().iter().filter(|p| p.owner_type() == element.type_()).cloned().collect::<Vec<_>>();
     let mut names: Vec<_> = own.iter().map(|p| p.name().to_string()).collect();
     let mut expected: Vec<_> = SETTABLE.iter().map(|(name, _)| name.to_string()).collect();
     expected.extend(["overlay-alpha", "qos", "stats", "active-provider", "model-info"].map(String::from));
@@ -155,7 +159,10 @@ fn offsets_and_values_are_in_the_mask() {
         pixels(&buffer, &caps_of(&h))
     };
     assert!(masked(&[("label-offset", "5")]) == plain.iter().map(|v| v + 5).collect::<Vec<_>>());
-    assert!(masked(&[("mask-values", "9,255,0,40")]) == plain.iter().map(|v| [9, 255, 0, 40][*v as usize]).collect::<Vec<_>>());
+    assert!(
+        masked(&[("mask-values", "9,255,0,40")])
+            == plain.iter().map(|v| [9, 255, 0, 40][*v as usize]).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -221,7 +228,8 @@ fn a_configuration_file_stands_in_for_properties_and_properties_win() {
         models[0], models[1]
     );
     std::fs::write(&file, text).unwrap();
-    let element = gst::ElementFactory::make("onnxsegment").property("config-file", file.display().to_string()).build().unwrap();
+    let element =
+        gst::ElementFactory::make("onnxsegment").property("config-file", file.display().to_string()).build().unwrap();
     let values = |element: &gst::Element| {
         let bus = bus(element);
         let mut h = fed(element, "RGB", (37, 29));

@@ -38,7 +38,9 @@ fn a_pipeline_stops_at_any_moment() {
 #[test]
 fn a_pipeline_that_waits_for_a_batch_stops() {
     let _w = start();
-    let pipeline = launch("appsrc name=in format=time ! onnxsegment model-file={identity1x1} batch-size=8 name=s ! fakesink s.overlay ! fakesink");
+    let pipeline = launch(
+        "appsrc name=in format=time ! onnxsegment model-file={identity1x1} batch-size=8 name=s ! fakesink s.overlay ! fakesink",
+    );
     let source = pipeline.appsrc("in");
     source.set_caps(Some(&caps("RGB", (16, 16)).parse().unwrap()));
     pipeline.set_state(gst::State::Playing).unwrap();
@@ -156,7 +158,8 @@ fn pads_requested_while_the_state_changes_work() {
             "videotestsrc num-buffers=200 ! video/x-raw,format=RGB,width=32,height=32 ! onnxsegment model-file={identity1x1} name=s ! fakesink sync=false",
         );
         let element = pipeline.get("s");
-        let sink = gst::ElementFactory::make("fakesink").property("async", false).property("sync", false).build().unwrap();
+        let sink =
+            gst::ElementFactory::make("fakesink").property("async", false).property("sync", false).build().unwrap();
         pipeline.add(&sink).unwrap();
         let requester = std::thread::spawn({
             let sink = sink.clone();

@@ -61,7 +61,8 @@ fn every_grey_format_gives_the_same_mask() {
     let expected = mask(&engine("gray", &[]), (37, 29), 1);
     for format in [VideoFormat::Gray8, VideoFormat::Gray16Le, VideoFormat::Gray16Be] {
         let scale = if format == VideoFormat::Gray8 { "255" } else { "65535" };
-        let found = masked(&element("gray", &[("scale", scale)]), format, (37, 29), picture_in(format, (37, 29), 1, 0, 0));
+        let found =
+            masked(&element("gray", &[("scale", scale)]), format, (37, 29), picture_in(format, (37, 29), 1, 0, 0));
         assert!(found == expected, "{format:?}");
     }
 }
@@ -101,7 +102,7 @@ fn a_picture_in_many_memories_gives_the_same_mask() {
 #[test]
 fn a_padded_output_buffer_holds_the_same_mask() {
     let _w = start();
-    // videocrop behind asks for nothing, but widths that are no multiple of 4 have padded rows.
+    // Rows of widths that are no multiple of 4 are padded.
     for width in [1, 2, 3, 5, 63, 64, 65] {
         let found = masked(&element("identity1x1", &[]), VideoFormat::Rgb, (width, 3), picture((width, 3), 2));
         assert!(found == mask(&engine("identity1x1", &[]), (width, 3), 2), "{width}");
@@ -219,7 +220,9 @@ fn dressed(seed: usize) -> gst::Buffer {
     b.set_duration(gst::ClockTime::from_mseconds(7));
     b.set_offset(seed as u64 + 100);
     b.set_offset_end(seed as u64 + 101);
-    b.set_flags(gst::BufferFlags::DISCONT | gst::BufferFlags::CORRUPTED | gst::BufferFlags::GAP | gst::BufferFlags::MARKER);
+    b.set_flags(
+        gst::BufferFlags::DISCONT | gst::BufferFlags::CORRUPTED | gst::BufferFlags::GAP | gst::BufferFlags::MARKER,
+    );
     gst::meta::ReferenceTimestampMeta::add(
         b,
         &gst::Caps::new_empty_simple("timestamp/x-test"),
@@ -237,7 +240,8 @@ fn times_flags_and_metas_are_carried_to_every_output() {
     let _w = start();
     let element = element("sigmoid", &[]);
     let mut h = harness(&element);
-    let mut others: Vec<_> = ["probability", "uncertainty", "overlay"].into_iter().map(|name| view(&element, name)).collect();
+    let mut others: Vec<_> =
+        ["probability", "uncertainty", "overlay"].into_iter().map(|name| view(&element, name)).collect();
     h.play();
     h.set_src_caps_str(&caps("RGB", (37, 29)));
     for seed in 0..3 {
@@ -250,7 +254,10 @@ fn times_flags_and_metas_are_carried_to_every_output() {
             assert_eq!((buffer.pts(), buffer.dts()), (Some(time(seed)), Some(time(seed + 1))));
             assert_eq!(buffer.duration(), Some(gst::ClockTime::from_mseconds(7)));
             assert_eq!((buffer.offset(), buffer.offset_end()), (seed as u64 + 100, seed as u64 + 101));
-            let flags = gst::BufferFlags::DISCONT | gst::BufferFlags::CORRUPTED | gst::BufferFlags::GAP | gst::BufferFlags::MARKER;
+            let flags = gst::BufferFlags::DISCONT
+                | gst::BufferFlags::CORRUPTED
+                | gst::BufferFlags::GAP
+                | gst::BufferFlags::MARKER;
             assert!(buffer.flags().contains(flags), "{:?}", buffer.flags());
             let clock = buffer.meta::<gst::meta::ReferenceTimestampMeta>().unwrap();
             assert_eq!(clock.timestamp(), gst::ClockTime::from_seconds(1234));

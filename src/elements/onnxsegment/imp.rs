@@ -125,7 +125,9 @@ impl State {
         });
         // A view's own stream-start is told by the number that it has from the original.
         let has = |event: &gst::Event| match event.type_() {
-            gst::EventType::StreamStart => had.iter().any(|h| h.type_() == event.type_() && h.seqnum() == event.seqnum()),
+            gst::EventType::StreamStart => {
+                had.iter().any(|h| h.type_() == event.type_() && h.seqnum() == event.seqnum())
+            }
             _ => had.iter().any(|h| h.as_ptr() == event.as_ptr()),
         };
         let missing = self.sticky.iter().filter(|e| !has(e)).cloned();
@@ -273,8 +275,7 @@ impl ElementImpl for OnnxSegment {
         }
         let success = self.parent_change_state(change);
         // Also after a failed start, so that nothing of it stays.
-        if change == gst::StateChange::PausedToReady
-            || (change == gst::StateChange::ReadyToPaused && success.is_err())
+        if change == gst::StateChange::PausedToReady || (change == gst::StateChange::ReadyToPaused && success.is_err())
         {
             self.stop();
         }
@@ -342,9 +343,12 @@ impl OnnxSegment {
                     // A requested pad has no parent yet; its task starts when it has.
                     if parent.is_none() {
                         let output = output.upgrade();
-                        return output.map_or(Ok(()), |output| match active {
-                            true => output.activate(|| Ok(())),
-                            false => Ok(output.deactivate()),
+                        return output.map_or(Ok(()), |output| {
+                            if active {
+                                return output.activate(|| Ok(()));
+                            }
+                            output.deactivate();
+                            Ok(())
                         });
                     }
                     Self::catch_panic_pad_function(
@@ -922,7 +926,12 @@ impl OnnxSegment {
     }
 
     /// For live sources, how long a frame may take from the sink pad to the last source pad, measured by a run.
-    fn live_latency(&self, ensemble: &Ensemble, plan: &Plan, info: &VideoInfo) -> Result<Option<gst::ClockTime>, Error> {
+    fn live_latency(
+        &self,
+        ensemble: &Ensemble,
+        plan: &Plan,
+        info: &VideoInfo,
+    ) -> Result<Option<gst::ClockTime>, Error> {
         let mut query = gst::query::Latency::new();
         if !self.sink.peer_query(&mut query) || !query.result().0 {
             return Ok(None);
@@ -947,7 +956,11 @@ impl OnnxSegment {
                     Some(filter) => {
                         let result = filter.intersect_with_mode(&strict, gst::CapsIntersectMode::First);
                         // The caps event will say what is wrong; an empty answer would say only "not-negotiated".
-                        if result.is_empty() { filter.intersect_with_mode(&template, gst::CapsIntersectMode::First) } else { result }
+                        if result.is_empty() {
+                            filter.intersect_with_mode(&template, gst::CapsIntersectMode::First)
+                        } else {
+                            result
+                        }
                     }
                 };
                 query.set_result(&result);
@@ -995,7 +1008,8 @@ impl OnnxSegment {
         let Some(ensemble) = ensemble else {
             return as_followed(self.sink.pad_template_caps());
         };
-        let deep = ensemble.members().iter().all(|m| m.spec.input.scale.is_some() || m.spec.input.input_range.is_some());
+        let deep =
+            ensemble.members().iter().all(|m| m.spec.input.scale.is_some() || m.spec.input.input_range.is_some());
         let fits = |channels: usize| -> Vec<gst_video::VideoFormat> {
             match channels {
                 1 if deep => caps::GRAY.to_vec(),
@@ -1031,7 +1045,8 @@ impl OnnxSegment {
         let (received, dropped, latency) = (state.received, state.dropped, state.latency);
         let stats = state.ensemble.as_ref().map(|e| e.stats());
         drop(state);
-        let seconds = |f: fn(&crate::engine::ensemble::Stats) -> Duration| stats.as_ref().map_or(0.0, |s| f(s).as_secs_f64());
+        let seconds =
+            |f: fn(&crate::engine::ensemble::Stats) -> Duration| stats.as_ref().map_or(0.0, |s| f(s).as_secs_f64());
         gst::Structure::builder("onnxsegment-stats")
             .field("received", received)
             .field("dropped", dropped)
@@ -1070,9 +1085,7 @@ fn own_stream_id(view: View, event: gst::Event) -> gst::Event {
         return event;
     }
     let id = format!("{}/{}", start.stream_id(), view.name());
-    let mut own = gst::event::StreamStart::builder(&id)
-        .flags(start.stream_flags())
-        .seqnum(event.seqnum());
+    let mut own = gst::event::StreamStart::builder(&id).flags(start.stream_flags()).seqnum(event.seqnum());
     if let Some(group) = start.group_id() {
         own = own.group_id(group);
     }

@@ -282,8 +282,10 @@ impl Output {
         caps.fixate();
         let info = VideoInfo::from_caps(&caps).map_err(|_| gst::FlowError::NotNegotiated)?;
         gst::debug!(CAT, obj = self.pad, "negotiated {caps}");
+        // Caps that the pad has already also reach a peer that was linked later.
+        let known = self.pad.current_caps().is_some_and(|c| c == caps);
         // Refused only while flushing; a peer that refuses the caps says so when the buffer comes.
-        if !self.pad.push_event(gst::event::Caps::new(&caps)) && self.is_flushing() {
+        if !known && !self.pad.push_event(gst::event::Caps::new(&caps)) && self.is_flushing() {
             return Err(gst::FlowError::Flushing.into());
         }
         // A view that nobody sees needs no buffers.
@@ -300,7 +302,7 @@ impl Output {
     fn pool(&self, caps: &gst::Caps, info: &VideoInfo) -> Result<gst::BufferPool, gst::FlowError> {
         let mut query = gst::query::Allocation::new(Some(caps), true);
         let offered = match self.pad.peer_query(&mut query) {
-            true => query.allocation_pools().into_iter().next(),
+            true => query.allocation_pools().next(),
             false => None,
         };
         let own = || (gst_video::VideoBufferPool::new().upcast(), info.size() as u32, 2, 0);
@@ -413,7 +415,10 @@ fn draw(
                 return Err(Error::setting(
                     "label-offset",
                     decision.offset,
-                    format!("class {} becomes a value beyond 254; put `video/x-raw,format=GRAY16_LE` after onnxsegment", merged.classes() - 1),
+                    format!(
+                        "class {} becomes a value beyond 254; put `video/x-raw,format=GRAY16_LE` after onnxsegment",
+                        merged.classes() - 1
+                    ),
                 ));
             }
             views::mask(merged, decision, &mut canvas, work);

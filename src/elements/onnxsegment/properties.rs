@@ -125,7 +125,10 @@ fn engine_text(value: &glib::Value, pspec: &glib::ParamSpec) -> Option<String> {
         return text.filter(|t| !t.trim().is_empty());
     }
     let number = value.get::<f64>().map(|v| v.to_string());
-    number.or_else(|_| value.get::<u32>().map(|v| v.to_string())).or_else(|_| value.get::<i32>().map(|v| v.to_string())).ok()
+    number
+        .or_else(|_| value.get::<u32>().map(|v| v.to_string()))
+        .or_else(|_| value.get::<i32>().map(|v| v.to_string()))
+        .ok()
 }
 
 /// The inverse of [`engine_text`].
