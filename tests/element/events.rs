@@ -108,7 +108,7 @@ fn a_drain_waits_for_the_frames() {
 
 /// A query of a type that only an application knows, serialized with the frames.
 fn serialized_query() -> gst::Query {
-    use gst::glib::translate::{FromGlibPtrFull, IntoGlibPtr};
+    use gst::glib::translate::IntoGlibPtr;
     let flags = gst::ffi::GST_QUERY_TYPE_DOWNSTREAM | gst::ffi::GST_QUERY_TYPE_SERIALIZED;
     let kind = (4321 << gst::ffi::GST_QUERY_NUM_SHIFT) | flags as i32;
     let structure = gst::Structure::new_empty("plan").into_glib_ptr();

@@ -269,7 +269,7 @@ fn times_flags_and_metas_are_carried_to_every_output() {
                 assert_eq!(meta.offset()[0], 0);
                 assert_ne!(meta.format(), VideoFormat::Rgbx);
             }
-            assert!(pixels(&buffer, &caps_of(h)).len() % (37 * 29) == 0);
+            assert!(pixels(&buffer, &caps_of(h)).len().is_multiple_of(37 * 29));
         }
     }
 }
