@@ -48,9 +48,9 @@ fn main() -> Result<()> {
     );
     println!("|---|---|---|---|---|");
     for case in [
-        Case { name: "1x1", models: 1, tta: "none", passes: 1, frames: 12 },
+        Case { name: "1x1", models: 1, tta: "none", passes: 1, frames: 36 },
         Case { name: "3x4", models: 3, tta: "flips", passes: 12, frames: 2 },
-        Case { name: "3x8", models: 3, tta: "d4", passes: 24, frames: 1 },
+        Case { name: "3x8", models: 3, tta: "d4", passes: 24, frames: 2 },
     ] {
         if only.as_ref().is_none_or(|o| o == case.name) {
             compare(environment, &unet, cores, rounds, &case)?;

@@ -36,6 +36,7 @@ pub struct Member {
     options: SessionOptions,
     /// The opened model by the number of threads that a run spreads over.
     models: Mutex<BTreeMap<usize, Arc<Model>>>,
+    working_memory: Mutex<Option<usize>>,
 }
 
 impl Member {
@@ -48,6 +49,39 @@ impl Member {
         let model = Model::open(&self.spec.path, &options, most)?;
         models.insert(threads, model.clone());
         Ok(model)
+    }
+}
+
+/// Frames of as many pixels or more may need more memory than there is, so that the models' own is measured first.
+const LARGE: usize = 16 << 20;
+
+impl Member {
+    /// Working memory of a run on the CPU, in bytes per pixel: how much more the process holds after a large run than
+    /// after a small one, on a session of its own. 0 where that does not apply: on GPUs and for models of fixed size.
+    ///
+    /// # Errors
+    /// What opening or running the model can meet.
+    fn working_memory(&self) -> Result<usize> {
+        let mut known = lock(&self.working_memory);
+        if let Some(known) = *known {
+            return Ok(known);
+        }
+        let model = self.model(1, 1)?;
+        let input = &self.spec.input;
+        let mut bytes = 0;
+        if !model.on_gpu() && input.height.is_none() && input.width.is_none() {
+            let mut session = model.separate_session()?;
+            let side = |n: usize| n.next_multiple_of(input.size_multiple.value);
+            let (small, large) = (side(256), side(1024));
+            let mut held = [0; 2];
+            for (held, side) in held.iter_mut().zip([small, large]) {
+                probe(&mut session, &self.spec, (side, side))?;
+                *held = resident_memory().unwrap_or(0);
+            }
+            bytes = held[1].saturating_sub(held[0]).div_ceil((large * large - small * small).max(1));
+        }
+        *known = Some(bytes);
+        Ok(bytes)
     }
 }
 
@@ -106,6 +140,8 @@ pub struct Plan {
     conversions: Vec<Conversion>,
     /// For each member, its conversion.
     by_member: Vec<usize>,
+    /// Runs that may go on at a time: fewer than threads where memory holds no more.
+    runs_at_once: usize,
 }
 
 impl Plan {
@@ -334,7 +370,9 @@ impl Ensemble {
 
     /// Frames worth having under way at once: enough to keep every worker busy, no more.
     pub fn frames_in_flight(&self) -> usize {
-        (self.workers.len().div_ceil(self.passes()) + 1) * self.frames_per_batch()
+        let running = self.workers.len().div_ceil(self.passes());
+        // One more is ready to begin; where frames run side by side, another makes up for one that ends out of turn.
+        (running + 1 + usize::from(running > 1)) * self.frames_per_batch()
     }
 
     pub fn stats(&self) -> Stats {
@@ -384,34 +422,47 @@ impl Ensemble {
             });
             by_member.push(k);
         }
-        let plan = Arc::new(Plan { format, conversions, by_member });
-        self.check_memory(&plan)?;
-        Ok(plan)
+        let mut plan = Plan { format, conversions, by_member, runs_at_once: self.inner.threads };
+        plan.runs_at_once = self.fit_memory(&plan)?;
+        Ok(Arc::new(plan))
     }
 
-    /// Refuses frames whose planes, tensors and scores alone exceed the memory there is. A model's own working
-    /// memory comes on top.
-    fn check_memory(&self, plan: &Plan) -> Result<()> {
+    /// How many runs the free memory holds at a time.
+    ///
+    /// # Errors
+    /// Not even one: planes, scores, the tensors of a run, and for large frames the model's working memory.
+    fn fit_memory(&self, plan: &Plan) -> Result<usize> {
         let Some(available) = available_memory() else {
-            return Ok(());
+            return Ok(self.inner.threads);
         };
         let planes = plan.conversions.iter().map(Conversion::size).fold(0, usize::saturating_add);
         let pixels = plan.format.width.saturating_mul(plan.format.height);
-        let scores = pixels.saturating_mul(4 * self.inner.channels.unwrap_or(2));
-        let tensors: usize = (0..self.inner.members.len())
-            .map(|m| {
-                let (h, w) = plan.size(m);
-                let output = h.saturating_mul(w).saturating_mul(4 * self.inner.members[m].output.channels);
-                plan.conversions[plan.by_member[m]].size().saturating_add(output)
-            })
-            .max()
-            .unwrap_or(0);
-        let needed = tensors.saturating_mul(self.inner.batch).saturating_add(planes).saturating_add(scores);
-        if needed <= available {
-            return Ok(());
+        let base = pixels.saturating_mul(4 * self.inner.channels.unwrap_or(2)).saturating_add(planes);
+        let per_run = |working: &dyn Fn(&Member) -> Result<usize>| -> Result<usize> {
+            let mut most = 0;
+            for (m, member) in self.inner.members.iter().enumerate() {
+                let (height, width) = plan.size(m);
+                let per_pixel = (4 * member.output.channels).saturating_add(working(member)?);
+                let tensors = height.saturating_mul(width).saturating_mul(per_pixel);
+                most = most.max(plan.conversions[plan.by_member[m]].size().saturating_add(tensors));
+            }
+            Ok(most.saturating_mul(self.inner.batch))
+        };
+        let refuse = |run: usize| -> Result<()> {
+            if base.saturating_add(run) <= available {
+                return Ok(());
+            }
+            let frame = format!("a {}x{} frame", plan.format.width, plan.format.height);
+            Err(not_enough_memory(&frame, base.saturating_add(run), available))
+        };
+        // What needs no run to know, first: the frame may be too large for any.
+        refuse(per_run(&|_| Ok(0))?)?;
+        if pixels < LARGE {
+            return Ok(self.inner.threads);
         }
-        let frame = format!("a {}x{} frame", plan.format.width, plan.format.height);
-        Err(not_enough_memory(&frame, needed, available))
+        let run = per_run(&Member::working_memory)?;
+        refuse(run)?;
+        Ok(((available - base) / run.max(1)).clamp(1, self.inner.threads))
     }
 
     /// Gives a frame to the workers. `uncertainty` asks for that view too.
@@ -584,8 +635,9 @@ impl Inner {
                 // Frames of few runs may leave threads idle: each run then spreads over its share of them. Sessions
                 // are kept by their number of threads, so only powers of two are used.
                 let waiting: usize = queue.groups.iter().map(|g| g.runs.len() - lock(&g.progress).next).sum();
-                let share = match group.runs.len() < self.threads {
-                    true => (self.threads / (queue.running + waiting)).max(1),
+                let at_once = group.jobs[0].plan.runs_at_once;
+                let share = match group.runs.len().min(at_once) < self.threads {
+                    true => (self.threads / (queue.running + waiting).min(at_once)).max(1),
                     false => 1,
                 };
                 return Some((group, run, 1 << share.ilog2()));
@@ -603,11 +655,11 @@ impl Inner {
     /// The first run that may begin. A run too far ahead of the oldest unfinished one waits, so that few outputs
     /// are parked.
     fn pick(&self, queue: &mut Queue) -> Option<(Arc<Group>, usize)> {
-        let ahead = 2 * self.threads;
         for k in 0..queue.groups.len() {
             let group = queue.groups[k].clone();
+            let at_once = group.jobs[0].plan.runs_at_once;
             let mut progress = lock(&group.progress);
-            if progress.next >= progress.frontier + ahead {
+            if queue.running >= at_once || progress.next >= progress.frontier + 2 * at_once {
                 continue;
             }
             let run = progress.next;
@@ -752,6 +804,7 @@ fn open(stated: &MemberSettings, options: &SessionOptions, threads: usize) -> Re
         output,
         options: options.clone(),
         models: Mutex::new(BTreeMap::from([(1, model)])),
+        working_memory: Mutex::new(None),
     };
     Ok((member, warning, provider))
 }
@@ -1012,11 +1065,18 @@ fn cannot_run(spec: &ModelSpec, (height, width): (usize, usize), e: ort::Error) 
 fn not_enough_memory(what: &str, needed: usize, available: usize) -> Error {
     let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
     Error::Memory(format!(
-        "{what} needs at least {:.1} GiB for its pixels and scores, and {:.1} GiB are free; scale it down, or cut it \
+        "{what} needs at least {:.1} GiB, and {:.1} GiB are free; scale it down, or cut it \
          into smaller frames",
         gib(needed),
         gib(available)
     ))
+}
+
+/// Memory that this process holds, in bytes.
+fn resident_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|l| l.starts_with("VmRSS:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
 }
 
 /// Memory that is free, in bytes: the machine's, or the control group's where that is less.

@@ -78,7 +78,7 @@ pub enum CudnnSearch {
 }
 
 /// `[cuda]` of a configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct CudaOptions {
     /// TensorFloat-32 in convolutions: faster, with a 10-bit mantissa. Off, so that the GPU agrees with the CPU.
@@ -86,12 +86,6 @@ pub struct CudaOptions {
     /// Bytes that the device arena may take; unset = all.
     pub memory_limit: Option<usize>,
     pub cudnn_search: CudnnSearch,
-}
-
-impl Default for CudaOptions {
-    fn default() -> Self {
-        CudaOptions { tf32: false, memory_limit: None, cudnn_search: CudnnSearch::default() }
-    }
 }
 
 /// `[tensorrt]` of a configuration file.
@@ -300,9 +294,11 @@ fn builder(options: &SessionOptions) -> Result<SessionBuilder> {
     SessionBuilder::new(&runtime()?.environment)
         .map_err(|e| failed(e.to_string()))?
         .with_optimization_level(level)
-        .and_then(|b| b.with_intra_threads(options.intra_threads))
+        .map_err(|e| failed(e.to_string()))?
+        .with_intra_threads(options.intra_threads)
+        .map_err(|e| failed(e.to_string()))?
         // Idle threads that spin would take the cores from the other sessions.
-        .and_then(|b| b.with_intra_op_spinning(false))
+        .with_intra_op_spinning(false)
         .map_err(|e| failed(e.to_string()))
 }
 
@@ -461,8 +457,7 @@ impl Model {
             pool = self.returned.wait(pool).unwrap_or_else(|e| e.into_inner());
         }
         drop(pool);
-        let mut unavailable = lock(&self.unavailable).clone();
-        match open(&self.path, &self.options, &mut unavailable) {
+        match self.separate_session() {
             Ok(session) => Ok(SessionGuard { model: self.clone(), session: Some(session) }),
             Err(e) => {
                 lock(&self.pool).open -= 1;
@@ -470,6 +465,15 @@ impl Model {
                 Err(e)
             }
         }
+    }
+
+    /// A session that is not of the pool and is closed after use.
+    ///
+    /// # Errors
+    /// What opening a session can meet.
+    pub fn separate_session(&self) -> Result<Session> {
+        let mut unavailable = lock(&self.unavailable).clone();
+        open(&self.path, &self.options, &mut unavailable)
     }
 
     /// The providers that really run this model's operators, read back from a profile of one run, the busiest first.

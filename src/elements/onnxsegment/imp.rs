@@ -875,9 +875,13 @@ impl OnnxSegment {
     fn set_caps(&self, caps: &gst::CapsRef) -> bool {
         gst::debug!(CAT, imp = self, "caps {caps}");
         let Ok(info) = VideoInfo::from_caps(caps) else {
-            self.post(&Error::Frame(format!(
-                "the caps {caps} are no raw video that this element takes; put `videoconvert` before onnxsegment"
-            )));
+            // GStreamer itself refuses frames of some gigabytes; anything else is no raw video.
+            let sized = caps.structure(0).is_some_and(|s| s.has_field("width") && s.has_field("height"));
+            let problem = match sized {
+                true => "are no frame that GStreamer can hold in memory; scale it down, or cut it into smaller frames",
+                false => "are no raw video that this element takes; put `videoconvert` before onnxsegment",
+            };
+            self.post(&Error::Frame(format!("the caps {caps} {problem}")));
             return false;
         };
         let ensemble = {

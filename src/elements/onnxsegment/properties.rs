@@ -153,7 +153,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     };
     vec![
         text("model-file", "Model files", "ONNX models: a path, a glob, or several joined by commas; a glob's files come in alphabetical order"),
-        text("config-file", "Configuration file", "TOML file with the names of these properties as keys, and [[member]] tables for facts about single models; properties win over it"),
+        text("config-file", "Configuration file", "TOML file: the names of these properties as keys (all but config-file, class-index, palette, overlay-alpha, batch-timeout and qos), and [[member]] tables for facts about single models; properties win over it"),
         text("weights", "Weights", "Weight of each model in the merge, numbers of 0 or more joined by commas (default: all equal)"),
         text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: none)"),
         enumeration("merge", "Merge", "How the passes of a frame become one", Merge::default()),
