@@ -246,7 +246,7 @@ impl Element {
             None
         });
         pipeline.set_state(gst::State::Playing)?;
-        let noise: Vec<u8> = (0..3 * side * side).map(|k| (k * 2_654_435_761 >> 7) as u8).collect();
+        let noise: Vec<u8> = (0..3 * side * side).map(|k| ((k * 2_654_435_761) >> 7) as u8).collect();
         Ok(Element { pipeline, source, done, buffer: gst::Buffer::from_slice(noise) })
     }
 
