@@ -1089,3 +1089,19 @@ fn available_memory() -> Option<usize> {
     let group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
     Some(group.map_or(machine, |group| group.min(machine)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn working_memory_is_that_of_a_convolutional_network() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/size-multiple-16.onnx");
+        let mut settings = Settings::default();
+        settings.set("model-file", &model.display().to_string(), Source::Property, Path::new("")).unwrap();
+        let ensemble = Ensemble::load(&settings).unwrap();
+        let bytes = ensemble.members()[0].working_memory().unwrap();
+        // Its first layers hold a few float32 channels at full size.
+        assert!((8..2000).contains(&bytes), "{bytes} bytes per pixel");
+    }
+}
