@@ -229,7 +229,7 @@ pub struct Settings {
 }
 
 /// The settings that a configuration file may hold, besides `[[member]]`, `[cuda]` and `[tensorrt]`.
-const NAMES: &[&str] = &[
+pub const NAMES: &[&str] = &[
     "model-file",
     "weights",
     "tta",
