@@ -24,35 +24,6 @@ static MODELS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     models
 });
 
-/// The settings that a property or a configuration file can name.
-const SETTINGS: [&str; 25] = [
-    "model-file",
-    "weights",
-    "tta",
-    "merge",
-    "merge-domain",
-    "activation",
-    "threshold",
-    "mean",
-    "std",
-    "scale",
-    "input-range",
-    "channel-order",
-    "layout",
-    "output-name",
-    "size-multiple",
-    "label-offset",
-    "mask-values",
-    "labels-file",
-    "uncertainty-kind",
-    "batch-size",
-    "threads",
-    "execution-provider",
-    "provider-policy",
-    "device-id",
-    "optimization-level",
-];
-
 const METADATA: [&str; 9] = [
     "activation",
     "class_names",
@@ -177,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_as_a_setting(name in prop::sample::select(SETTINGS.to_vec()), text in text()) {
+    fn any_text_as_a_setting(name in prop::sample::select(settings::NAMES.to_vec()), text in text()) {
         let mut settings = Settings::default();
         if set(&mut settings, name, &text).is_ok() {
             let _ = settings.resolve_members();
@@ -186,7 +157,7 @@ proptest! {
 
     /// Each may be valid and all together nonsense.
     #[test]
-    fn any_settings_together(list in vec((prop::sample::select(SETTINGS.to_vec()), text()), 0..12)) {
+    fn any_settings_together(list in vec((prop::sample::select(settings::NAMES.to_vec()), text()), 0..12)) {
         let mut settings = Settings::default();
         let _ = set(&mut settings, "model-file", "a.onnx,b.onnx");
         for (name, text) in list {
@@ -202,7 +173,7 @@ proptest! {
 
     #[test]
     fn any_name_as_a_setting(name in r"\PC{0,12}", text in text()) {
-        prop_assume!(!SETTINGS.contains(&name.as_str()));
+        prop_assume!(!settings::NAMES.contains(&name.as_str()));
         prop_assert!(set(&mut Settings::default(), &name, &text).is_err());
     }
 
@@ -257,8 +228,9 @@ fn config() -> impl Strategy<Value = String> {
         Just("[[1, [2]], {a = 1}]".to_string()),
         Just("'a.onnx'".to_string()),
     ];
-    let names: Vec<&str> = SETTINGS
-        .into_iter()
+    let names: Vec<&str> = settings::NAMES
+        .iter()
+        .copied()
         .filter(|n| *n != "labels-file")
         .chain(["member", "weight", "cuda", "tf32", "fp16"])
         .collect();

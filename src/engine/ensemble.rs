@@ -1075,18 +1075,21 @@ fn not_enough_memory(what: &str, needed: usize, available: usize) -> Error {
     ))
 }
 
+/// A line of one of the kernel's tables, `name: … kB`, in bytes.
+fn kernel_bytes(table: &str, name: &str) -> Option<usize> {
+    let text = std::fs::read_to_string(table).ok()?;
+    let line = text.lines().find(|l| l.starts_with(name))?;
+    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
+}
+
 /// Memory that this process holds, in bytes.
 fn resident_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|l| l.starts_with("VmRSS:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
+    kernel_bytes("/proc/self/status", "VmRSS:")
 }
 
 /// Memory that is free, in bytes: the machine's, or the control group's where that is less.
 fn available_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-    let machine = line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024;
+    let machine = kernel_bytes("/proc/meminfo", "MemAvailable:")?;
     let number =
         |path: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(path)).ok()?.trim().parse::<usize>().ok();
     let group = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));

@@ -320,13 +320,10 @@ impl ElementImpl for OnnxSegment {
             // The flow of those that stay.
             state.flow = state.combiner.update_flow(Ok(gst::FlowSuccess::Ok));
         }
-        let ensemble = state.ensemble.clone();
         drop(state);
         output.deactivate();
         // Its task may wait for a frame that waits for company.
-        if let Some(ensemble) = ensemble {
-            ensemble.seal();
-        }
+        self.seal();
         let _ = pad.set_active(false);
         output.reset();
         let _ = self.obj().remove_pad(pad);
@@ -460,15 +457,10 @@ impl OnnxSegment {
         self.gate.set_flushing(true);
         self.outputs().iter().for_each(|o| o.begin_flush());
         // Only now: every frame that a task has taken is listed, and no task takes another.
-        let (ensemble, jobs) = {
-            let mut state = lock(&self.state);
-            (state.ensemble.clone(), std::mem::take(&mut state.jobs))
-        };
+        let jobs = std::mem::take(&mut lock(&self.state).jobs);
         jobs.iter().filter_map(Weak::upgrade).for_each(|job| job.cancel());
         // Withdrawn frames leave the batch that they waited for.
-        if let Some(ensemble) = ensemble {
-            ensemble.seal();
-        }
+        self.seal();
     }
 
     /// Starts or stops a source pad's task.
@@ -714,7 +706,7 @@ impl OnnxSegment {
             state.jobs.push(Arc::downgrade(&job));
         }
         let frame = Arc::new(Frame { buffer, stream, job: job.clone(), discont, uncertainty, _permit: permit });
-        if !self.deliver(&outputs, Some(&frame.stream.ensemble), || Item::Frame(frame.clone())) {
+        if !self.deliver(&outputs, Some(&frame.stream.ensemble), &Item::Frame(frame.clone())) {
             job.cancel();
             return Err(gst::FlowError::Flushing);
         }
@@ -849,15 +841,11 @@ impl OnnxSegment {
             }
             (state.outputs.clone(), state.ensemble.clone())
         };
-        self.deliver(&outputs, ensemble.as_ref(), || match &item {
-            Item::Event(event) => Item::Event(event.clone()),
-            Item::Stream(stream) => Item::Stream(stream.clone()),
-            Item::Frame(frame) => Item::Frame(frame.clone()),
-        })
+        self.deliver(&outputs, ensemble.as_ref(), &item)
     }
 
     /// Puts an item into every pad's queue; whether any took it.
-    fn deliver(&self, outputs: &[Arc<Output>], ensemble: Option<&Arc<Ensemble>>, item: impl Fn() -> Item) -> bool {
+    fn deliver(&self, outputs: &[Arc<Output>], ensemble: Option<&Arc<Ensemble>>, item: &Item) -> bool {
         let most = ensemble.map_or(1, |e| e.frames_in_flight());
         let mut taken = false;
         for output in outputs {
@@ -867,7 +855,7 @@ impl OnnxSegment {
             {
                 ensemble.seal();
             }
-            taken |= output.push(item(), most).is_ok();
+            taken |= output.push(item.clone(), most).is_ok();
         }
         taken
     }

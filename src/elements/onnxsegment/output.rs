@@ -50,6 +50,7 @@ impl View {
 }
 
 /// Something on its way to a pad.
+#[derive(Clone)]
 pub enum Item {
     /// A frame format that holds from here on.
     Stream(Arc<Stream>),
