@@ -5,6 +5,7 @@
 
 pub mod elements;
 pub mod engine;
+pub mod raster;
 
 use elements::register;
 

@@ -28,7 +28,7 @@ packages=(
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-tools                                          # gst-launch-1.0, gst-inspect-1.0
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good         # videoconvert, PNG, VP8, WebM, RTP, UDP
-  gdal-bin                                                    # the demo scene, windows cut from it
+  libgdal-dev gdal-bin                                        # rastersrc and rastersink; the demo scene
   ca-certificates python3 python3-pip unzip                   # pip download, unpacking wheels
 )
 

@@ -42,6 +42,95 @@ pub fn video(formats: impl IntoIterator<Item = VideoFormat>) -> gst::Caps {
     gst_video::VideoCapsBuilder::new().format_list(formats).build()
 }
 
+/// Media type of pixels that video caps cannot describe, and of scores.
+pub const RASTER: &str = "raster/x-raw";
+
+/// How `raster/x-raw` names samples.
+const SAMPLES: [(&str, Sample); 4] =
+    [("U8", Sample::U8), ("U16LE", Sample::U16Le), ("I16LE", Sample::I16Le), ("F32LE", Sample::F32Le)];
+
+/// What `raster/x-raw` caps say: any number of bands, tightly packed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RasterFormat {
+    pub sample: Sample,
+    /// Band after band; else pixel after pixel.
+    pub planar: bool,
+    pub bands: usize,
+    pub width: usize,
+    pub height: usize,
+    pub framerate: gst::Fraction,
+    /// Scores alone: the last band is the uncertainty, 0 to 1.
+    pub uncertainty: bool,
+}
+
+impl RasterFormat {
+    pub fn to_caps(&self) -> gst::Caps {
+        let sample = SAMPLES.iter().find(|(_, s)| *s == self.sample).map_or("U16LE", |(name, _)| name);
+        let mut caps = gst::Caps::builder(RASTER)
+            .field("format", sample)
+            .field("layout", if self.planar { "planar" } else { "interleaved" })
+            .field("bands", self.bands as i32)
+            .field("width", self.width as i32)
+            .field("height", self.height as i32)
+            .field("framerate", self.framerate);
+        if self.sample == Sample::F32Le {
+            caps = caps.field("uncertainty", self.uncertainty);
+        }
+        caps.build()
+    }
+
+    /// `None` where the caps are no fixed `raster/x-raw`. No `layout` means planar.
+    pub fn from_caps(caps: &gst::CapsRef) -> Option<Self> {
+        let s = caps.structure(0).filter(|s| s.name() == RASTER)?;
+        let size = |name: &str| s.get::<i32>(name).ok().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        let sample = s.get::<&str>("format").ok()?;
+        let format = RasterFormat {
+            sample: SAMPLES.iter().find(|(name, _)| *name == sample)?.1,
+            planar: s.get::<&str>("layout").ok() != Some("interleaved"),
+            bands: size("bands")?,
+            width: size("width")?,
+            height: size("height")?,
+            framerate: s.get("framerate").unwrap_or(gst::Fraction::new(0, 1)),
+            uncertainty: s.get("uncertainty").unwrap_or(false),
+        };
+        format.size().map(|_| format)
+    }
+
+    /// Bytes of a frame; `None` beyond what memory can address.
+    pub fn size(&self) -> Option<usize> {
+        self.width.checked_mul(self.height)?.checked_mul(self.bands)?.checked_mul(self.sample.size())
+    }
+
+    /// The engine's view.
+    pub fn frame_format(&self) -> FrameFormat {
+        FrameFormat { width: self.width, height: self.height, bands: self.bands, sample: self.sample }
+    }
+}
+
+/// `raster/x-raw` in the given formats, of any size and layout.
+pub fn raster(samples: &[Sample]) -> gst::Caps {
+    let names = SAMPLES.iter().filter(|(_, s)| samples.contains(s)).map(|(name, _)| *name);
+    gst::Caps::builder(RASTER)
+        .field("format", gst::List::new(names))
+        .field("layout", gst::List::new(["planar", "interleaved"]))
+        .field("bands", gst::IntRange::new(1, i32::MAX))
+        .field("width", gst::IntRange::new(1, i32::MAX))
+        .field("height", gst::IntRange::new(1, i32::MAX))
+        .field("framerate", gst::FractionRange::new(gst::Fraction::new(0, 1), gst::Fraction::new(i32::MAX, 1)))
+        .build()
+}
+
+/// Scores: `raster/x-raw, format=F32LE, layout=planar`, bands = score channels (one for a one-channel model), plus one of
+/// uncertainty where `uncertainty=true`.
+pub fn scores() -> gst::Caps {
+    let mut caps = raster(&[Sample::F32Le]);
+    let s = caps.make_mut().structure_mut(0).expect("built with one");
+    s.set("format", "F32LE");
+    s.set("layout", "planar");
+    s.set("uncertainty", gst::List::new([false, true]));
+    caps
+}
+
 /// The engine's view of video caps.
 pub fn frame_format(info: &VideoInfo) -> FrameFormat {
     let sample = match info.format() {

@@ -1,6 +1,7 @@
 //! The GStreamer elements. Each is settings, state, and calls into the engine.
 
 mod caps;
+pub mod meta;
 pub mod onnxsegment;
 
 use std::sync::LazyLock;

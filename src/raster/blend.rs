@@ -1,0 +1,1 @@
+//! The tile windows and the blending of tiles.

@@ -1,0 +1,15 @@
+//! Rasters of any size, cut into tiles and put together again: the grid, the blending, GDAL's reading and writing,
+//! and a run as a set of finished parts. There is no model in here.
+
+pub mod blend;
+pub mod error;
+pub mod georeference;
+pub mod grid;
+#[cfg(feature = "raster")]
+pub mod parts;
+#[cfg(feature = "raster")]
+pub mod source;
+
+pub use error::{Error, Result};
+pub use georeference::{Gcp, Georeference};
+pub use grid::{Axis, Cell, Grid, Lattice, Preference, Rect, Shard, Work};

@@ -1,0 +1,1 @@
+//! A mosaic run as a set of finished parts.
