@@ -32,9 +32,11 @@ pub const MASK: &[VideoFormat] = &[VideoFormat::Gray8, VideoFormat::Gray16Le];
 /// What an overlay is written as.
 pub const OVERLAY: &[VideoFormat] = &[VideoFormat::Rgb, VideoFormat::Rgba];
 
-/// Every pixel input that video caps can describe.
+/// Every pixel input: what video caps can describe, and what they cannot.
 pub fn pixels() -> gst::Caps {
-    video(COLOUR.iter().chain(GRAY).copied())
+    let mut caps = video(COLOUR.iter().chain(GRAY).copied());
+    caps.merge(raster(&[Sample::U8, Sample::U16Le, Sample::I16Le, Sample::F32Le]));
+    caps
 }
 
 /// Raw video of any size in the given formats.
@@ -100,11 +102,6 @@ impl RasterFormat {
     pub fn size(&self) -> Option<usize> {
         self.width.checked_mul(self.height)?.checked_mul(self.bands)?.checked_mul(self.sample.size())
     }
-
-    /// The engine's view.
-    pub fn frame_format(&self) -> FrameFormat {
-        FrameFormat { width: self.width, height: self.height, bands: self.bands, sample: self.sample }
-    }
 }
 
 /// `raster/x-raw` in the given formats, of any size and layout.
@@ -131,30 +128,96 @@ pub fn scores() -> gst::Caps {
     caps
 }
 
-/// The engine's view of video caps.
-pub fn frame_format(info: &VideoInfo) -> FrameFormat {
-    let sample = match info.format() {
-        VideoFormat::Gray16Le => Sample::U16Le,
-        VideoFormat::Gray16Be => Sample::U16Be,
-        _ => Sample::U8,
-    };
-    FrameFormat {
-        width: info.width() as usize,
-        height: info.height() as usize,
-        bands: info.format_info().n_components() as usize,
-        sample,
+/// The pixels that fixed caps describe.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    Video(VideoInfo),
+    Raster(RasterFormat),
+}
+
+impl Pixels {
+    /// `None` where the caps are neither, or describe more than memory can hold.
+    pub fn from_caps(caps: &gst::CapsRef) -> Option<Self> {
+        match RasterFormat::from_caps(caps) {
+            Some(format) => Some(Pixels::Raster(format)),
+            None => VideoInfo::from_caps(caps).ok().map(Pixels::Video),
+        }
+    }
+
+    pub fn to_caps(&self) -> Option<gst::Caps> {
+        match self {
+            Pixels::Video(info) => info.to_caps().ok(),
+            Pixels::Raster(format) => Some(format.to_caps()),
+        }
+    }
+
+    pub fn width(&self) -> u32 {
+        self.format().width as u32
+    }
+
+    pub fn height(&self) -> u32 {
+        self.format().height as u32
+    }
+
+    pub fn framerate(&self) -> gst::Fraction {
+        match self {
+            Pixels::Video(info) => info.fps(),
+            Pixels::Raster(format) => format.framerate,
+        }
+    }
+
+    pub fn pixel_aspect_ratio(&self) -> gst::Fraction {
+        match self {
+            Pixels::Video(info) => info.par(),
+            Pixels::Raster(_) => gst::Fraction::new(1, 1),
+        }
+    }
+
+    /// Bytes of a frame without padding of its own.
+    pub fn size(&self) -> usize {
+        match self {
+            Pixels::Video(info) => info.size(),
+            Pixels::Raster(format) => format.size().unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The engine's view.
+    pub fn format(&self) -> FrameFormat {
+        match self {
+            Pixels::Raster(f) => FrameFormat { width: f.width, height: f.height, bands: f.bands, sample: f.sample },
+            Pixels::Video(info) => FrameFormat {
+                width: info.width() as usize,
+                height: info.height() as usize,
+                bands: info.format_info().n_components() as usize,
+                sample: match info.format() {
+                    VideoFormat::Gray16Le => Sample::U16Le,
+                    VideoFormat::Gray16Be => Sample::U16Be,
+                    _ => Sample::U8,
+                },
+            },
+        }
     }
 }
 
-/// A video frame, mapped for reading, that any thread may read.
-pub struct MappedFrame {
-    frame: gst_video::VideoFrame<gst_video::video_frame::Readable>,
-    format: FrameFormat,
+/// A frame, mapped for reading, that any thread may read.
+pub enum MappedFrame {
+    Video(gst_video::VideoFrame<gst_video::video_frame::Readable>, FrameFormat),
+    Raster(gst::MappedBuffer<gst::buffer::Readable>, RasterFormat),
 }
 
 impl MappedFrame {
     /// `None` when the buffer cannot be mapped as its caps say.
-    pub fn new(buffer: gst::Buffer, info: &VideoInfo) -> Option<Self> {
+    pub fn new(buffer: gst::Buffer, pixels: &Pixels) -> Option<Self> {
+        match pixels {
+            Pixels::Video(info) => Self::video(buffer, info).map(|frame| MappedFrame::Video(frame, pixels.format())),
+            Pixels::Raster(format) => {
+                let mapped = buffer.into_mapped_buffer_readable().ok()?;
+                (mapped.size() >= pixels.size()).then(|| MappedFrame::Raster(mapped, format.clone()))
+            }
+        }
+    }
+
+    fn video(buffer: gst::Buffer, info: &VideoInfo) -> Option<gst_video::VideoFrame<gst_video::video_frame::Readable>> {
         let as_stated = |meta: gst::MetaRef<'_, gst_video::VideoMeta>| {
             let planes = info.format_info().n_planes();
             meta.format() == info.format()
@@ -167,25 +230,38 @@ impl MappedFrame {
         }
         let frame = gst_video::VideoFrame::from_buffer_readable(buffer, info).ok()?;
         let planes = frame.n_planes() as usize;
-        if frame.plane_stride()[..planes].iter().any(|stride| *stride <= 0) {
-            return None;
-        }
-        Some(MappedFrame { format: frame_format(info), frame })
+        frame.plane_stride()[..planes].iter().all(|stride| *stride > 0).then_some(frame)
     }
 }
 
 impl Frame for MappedFrame {
     fn view(&self) -> FrameView<'_> {
-        let info = self.frame.format_info();
-        let band = |component: usize| {
-            let plane = info.plane()[component];
-            let data = self.frame.plane_data(plane).unwrap_or(&[]);
-            Band {
-                data: data.get(info.poffset()[component] as usize..).unwrap_or(&[]),
-                step: info.pixel_stride()[component] as usize,
-                stride: self.frame.plane_stride()[plane as usize] as usize,
+        match self {
+            MappedFrame::Video(frame, format) => {
+                let info = frame.format_info();
+                let band = |component: usize| {
+                    let plane = info.plane()[component];
+                    let data = frame.plane_data(plane).unwrap_or(&[]);
+                    Band {
+                        data: data.get(info.poffset()[component] as usize..).unwrap_or(&[]),
+                        step: info.pixel_stride()[component] as usize,
+                        stride: frame.plane_stride()[plane as usize] as usize,
+                    }
+                };
+                FrameView { format: *format, bands: (0..format.bands).map(band).collect() }
             }
-        };
-        FrameView { format: self.format, bands: (0..self.format.bands).map(band).collect() }
+            MappedFrame::Raster(mapped, format) => {
+                let n = format.sample.size();
+                // From a band to the next, and from a sample of a band to its neighbour.
+                let (apart, step) = match format.planar {
+                    true => (format.width * format.height * n, n),
+                    false => (n, format.bands * n),
+                };
+                let band =
+                    |k: usize| Band { data: mapped.get(k * apart..).unwrap_or(&[]), step, stride: format.width * step };
+                let bands = (0..format.bands).map(band).collect();
+                FrameView { format: Pixels::Raster(format.clone()).format(), bands }
+            }
+        }
     }
 }

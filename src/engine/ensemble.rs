@@ -33,6 +33,7 @@ pub struct Member {
     pub weight: f32,
     /// What the probe run found.
     pub output: OutputShape,
+    sha256: OnceLock<Result<String>>,
     options: SessionOptions,
     /// The opened model by the number of threads that a run spreads over.
     models: Mutex<BTreeMap<usize, Arc<Model>>>,
@@ -40,6 +41,14 @@ pub struct Member {
 }
 
 impl Member {
+    /// SHA-256 of the model's file and of its weights' files, in hexadecimal. Computed when first asked for.
+    ///
+    /// # Errors
+    /// A file that cannot be read any more.
+    pub fn sha256(&self) -> Result<String> {
+        self.sha256.get_or_init(|| OnnxFile::sha256(&self.spec.path)).clone()
+    }
+
     fn model(&self, threads: usize, most: usize) -> Result<Arc<Model>> {
         let mut models = lock(&self.models);
         if let Some(model) = models.get(&threads) {
@@ -97,6 +106,7 @@ pub struct Ensemble {
 struct Inner {
     members: Vec<Member>,
     transforms: Vec<Transform>,
+    merge: Merge,
     domain: Domain,
     link: Link,
     /// Channels of the merge; `None` = as many classes as label models show.
@@ -267,7 +277,7 @@ impl Ensemble {
         };
         let transforms = settings.tta.clone().unwrap_or(vec![Transform::Identity]);
         let domain = settings.domain.unwrap_or_default();
-        let Merge::Mean = settings.merge.unwrap_or_default();
+        let merge = settings.merge.unwrap_or_default();
         let options = SessionOptions {
             providers: settings.providers.clone().unwrap_or(vec![Provider::Cpu]),
             policy: settings.policy.unwrap_or(Policy::Fallback),
@@ -302,6 +312,7 @@ impl Ensemble {
         let inner = Arc::new(Inner {
             members,
             transforms,
+            merge,
             domain,
             link,
             channels,
@@ -341,6 +352,29 @@ impl Ensemble {
     /// Number of classes, 2 for one-channel models; `None` when label models do not tell.
     pub fn classes(&self) -> Option<usize> {
         self.inner.channels.map(|c| c.max(2))
+    }
+
+    /// Channels of merged scores: 1 for one-channel models; `None` when label models do not tell.
+    pub fn channels(&self) -> Option<usize> {
+        self.inner.channels
+    }
+
+    /// What merged scores are.
+    pub fn domain(&self) -> Domain {
+        self.inner.domain
+    }
+
+    /// How merged logits become probabilities.
+    pub fn link(&self) -> Link {
+        self.inner.link
+    }
+
+    pub fn merge(&self) -> Merge {
+        self.inner.merge
+    }
+
+    pub fn uncertainty(&self) -> Uncertainty {
+        self.inner.uncertainty
     }
 
     pub fn class_names(&self) -> Option<&[String]> {
@@ -805,6 +839,7 @@ fn open(stated: &MemberSettings, options: &SessionOptions, threads: usize) -> Re
         spec,
         weight: stated.weight,
         output,
+        sha256: OnceLock::new(),
         options: options.clone(),
         models: Mutex::new(BTreeMap::from([(1, model)])),
         working_memory: Mutex::new(None),

@@ -3,10 +3,13 @@
 //!
 //! Field numbers are those of `onnx.proto` (ONNX IR version 3 and later).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
 
@@ -30,6 +33,15 @@ struct StringStringEntryProto {
 struct GraphProto {
     #[prost(message, repeated, tag = "1")]
     node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorProto>,
+}
+
+/// A weight, of which only the file that holds its values is read.
+#[derive(Clone, PartialEq, Message)]
+struct TensorProto {
+    #[prost(message, repeated, tag = "13")]
+    external_data: Vec<StringStringEntryProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -63,6 +75,8 @@ pub struct OnnxFile {
     pub metadata: HashMap<String, String>,
     /// By output name: operator type and first input.
     nodes: HashMap<String, (String, Option<String>)>,
+    /// Files beside the model that hold weights.
+    external: BTreeSet<String>,
 }
 
 impl OnnxFile {
@@ -100,6 +114,8 @@ impl OnnxFile {
         for entry in model.metadata_props {
             file.metadata.insert(entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
         }
+        let external = graph.initializer.into_iter().flat_map(|tensor| tensor.external_data);
+        file.external = external.filter(|e| e.key.as_deref() == Some("location")).filter_map(|e| e.value).collect();
         for node in graph.node {
             let operator = node.op_type.unwrap_or_default();
             for output in node.output {
@@ -107,6 +123,21 @@ impl OnnxFile {
             }
         }
         Some(file)
+    }
+
+    /// SHA-256 of a model in hexadecimal, weights in files beside it included.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not ONNX.
+    pub fn sha256(path: &Path) -> Result<String> {
+        let external = Self::read(path)?.external;
+        let mut digest = Sha256::new();
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for file in std::iter::once(path.to_path_buf()).chain(external.iter().map(|name| folder.join(name))) {
+            let copied = File::open(&file).and_then(|mut file| std::io::copy(&mut file, &mut Digesting(&mut digest)));
+            copied.map_err(|e| Error::file("model-file", &file, format!("cannot be read: {e}; check the path")))?;
+        }
+        Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// The operator that gave `output` its meaning: the last one that is not a mere change of shape or type.
@@ -121,5 +152,19 @@ impl OnnxFile {
             }
         }
         None
+    }
+}
+
+/// Feeds what is written to a digest.
+struct Digesting<'a>(&'a mut Sha256);
+
+impl Write for Digesting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

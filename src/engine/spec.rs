@@ -81,6 +81,10 @@ pub enum Link {
     Softmax,
 }
 
+impl Named for Link {
+    const NAMES: &'static [(&'static str, Self)] = &[("sigmoid", Link::Sigmoid), ("softmax", Link::Softmax)];
+}
+
 /// What the numbers of an output are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -110,6 +114,17 @@ pub struct OutputShape {
     pub reduction: usize,
 }
 
+/// How a model would have a large raster cut, as its metadata tells.
+#[derive(Debug, Clone, Default)]
+pub struct Tiling {
+    /// Side of a tile in pixels.
+    pub tile: Option<Fact<usize>>,
+    /// Overlap of neighbouring tiles in percent of a tile.
+    pub overlap: Option<Fact<f32>>,
+    /// Ground size of a pixel in centimetres.
+    pub resolution: Option<Fact<f32>>,
+}
+
 /// A model's facts that do not depend on a frame.
 #[derive(Debug, Clone)]
 pub struct ModelSpec {
@@ -118,6 +133,8 @@ pub struct ModelSpec {
     pub output: OutputSpec,
     pub class_names: Option<Fact<Vec<String>>>,
     pub threshold: Option<Fact<f32>>,
+    /// An error here matters only to whoever cuts tiles.
+    pub tiling: Result<Tiling>,
     /// Whether the output comes from an activation inside the graph.
     pub graph_activates: bool,
 }
@@ -141,6 +158,7 @@ impl ModelSpec {
             graph_activates,
             class_names: metadata.class_names()?,
             threshold: metadata.threshold()?,
+            tiling: metadata.tiling(),
         })
     }
 
@@ -177,10 +195,17 @@ impl ModelSpec {
             Some(f) => (f.value.join(","), f.source.to_string()),
             None => none(),
         };
-        let (threshold, threshold_source) = match &self.threshold {
-            Some(f) => (f.value.to_string(), f.source.to_string()),
-            None => none(),
-        };
+        fn told<T: std::fmt::Display>(fact: Option<&Fact<T>>) -> (String, String) {
+            match fact {
+                Some(f) => (f.value.to_string(), f.source.to_string()),
+                None => ("unset".to_string(), Source::Default.to_string()),
+            }
+        }
+        let (threshold, threshold_source) = told(self.threshold.as_ref());
+        let tiling = self.tiling.as_ref().ok();
+        let (tile, tile_source) = told(tiling.and_then(|t| t.tile.as_ref()));
+        let (overlap, overlap_source) = told(tiling.and_then(|t| t.overlap.as_ref()));
+        let (resolution, resolution_source) = told(tiling.and_then(|t| t.resolution.as_ref()));
         vec![
             ("input-name", i.name.clone(), graph.clone()),
             ("input-type", element.into(), graph.clone()),
@@ -196,6 +221,9 @@ impl ModelSpec {
             ("activation", self.output.activation.value.name().into(), self.output.activation.source.to_string()),
             ("class-names", names, names_source),
             ("threshold", threshold, threshold_source),
+            ("tile-size", tile, tile_source),
+            ("tile-overlap-percent", overlap, overlap_source),
+            ("resolution-cm", resolution, resolution_source),
         ]
     }
 }
@@ -443,6 +471,9 @@ impl Metadata<'_> {
             "size_multiple" => ", or set size-multiple",
             "input_range" => ", or set input-range",
             "activation" => ", or set activation",
+            "tile_size" | "tiles_size" => ", or set tile-size on the element that cuts tiles",
+            "tiles_overlap" => ", or set overlap on the element that cuts tiles",
+            "resolution" => ", or set resolution on rastersrc",
             _ => "",
         };
         Error::model(self.path, format!("metadata {key} is `{text}`; expected {expected}. Correct it{instead}"))
@@ -498,14 +529,40 @@ impl Metadata<'_> {
     }
 
     fn size_multiple(&self) -> Result<Option<Fact<usize>>> {
-        let expected = "a whole number from 1 to 4096";
-        match self.number("size_multiple", expected)? {
+        self.whole("size_multiple", 4096)
+    }
+
+    /// A whole number from 1 to `most`.
+    fn whole(&self, key: &'static str, most: u32) -> Result<Option<Fact<usize>>> {
+        let expected = format!("a whole number from 1 to {most}");
+        match self.number(key, &expected)? {
             None => Ok(None),
-            Some(told) if (1.0..=4096.0).contains(&told.value) && told.value.fract() == 0.0 => {
+            Some(told) if (1.0..=most as f32).contains(&told.value) && told.value.fract() == 0.0 => {
                 Ok(Some(Fact::new(told.value as usize, told.source)))
             }
-            Some(_) => Err(self.wrong("size_multiple", expected)),
+            Some(_) => Err(self.wrong(key, &expected)),
         }
+    }
+
+    fn tiling(&self) -> Result<Tiling> {
+        let overlap = match self.number("tiles_overlap", "a percentage from 0 to 50")? {
+            Some(told) if !(0.0..=50.0).contains(&told.value) => {
+                return Err(self.wrong("tiles_overlap", "a percentage from 0 to 50"));
+            }
+            told => told,
+        };
+        let resolution = match self.number("resolution", "centimetres per pixel, more than 0")? {
+            Some(told) if told.value.is_nan() || told.value <= 0.0 => {
+                return Err(self.wrong("resolution", "centimetres per pixel, more than 0"));
+            }
+            told => told,
+        };
+        // Both spellings are in the wild.
+        let tile = match self.whole("tile_size", 1 << 16)? {
+            None => self.whole("tiles_size", 1 << 16)?,
+            told => told,
+        };
+        Ok(Tiling { tile, overlap, resolution })
     }
 
     fn activation(&self) -> Result<Option<Fact<Activation>>> {

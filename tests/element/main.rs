@@ -11,3 +11,4 @@ mod pads;
 mod properties;
 mod states;
 mod streaming;
+mod tiles;

@@ -8,20 +8,23 @@ use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::UniqueFlowCombiner;
-use gst_video::{VideoCapsBuilder, VideoInfo};
 
 use super::CAT;
 use super::output::{Fault, Item, Look, Output, View};
 use super::properties::{self, Properties};
-use crate::elements::caps::{self, MappedFrame, frame_format};
+use super::tiles;
+use crate::elements::caps::{self, MappedFrame, Pixels};
+use crate::elements::meta::{PlanRef, SegmentationInfo, TileMeta};
 use crate::engine::pixels::Sample;
 use crate::engine::{Ensemble, Error, Job, Plan, lock};
 
 /// What holds from one caps event to the next.
 pub struct Stream {
-    pub info: VideoInfo,
+    pub pixels: Pixels,
     /// Pixel values that an overlay shows as black and white.
     pub display_range: (f32, f32),
+    /// What the scores mean.
+    info: SegmentationInfo,
     ensemble: Arc<Ensemble>,
     plan: Arc<Plan>,
 }
@@ -31,13 +34,21 @@ impl Stream {
     pub fn fits_8_bit(&self) -> bool {
         self.ensemble.decision().fits_8_bit(self.ensemble.classes().unwrap_or(2))
     }
+
+    /// Bands of merged scores; `None` when label models do not tell how many classes there are.
+    pub fn score_bands(&self) -> Option<usize> {
+        self.ensemble.channels()
+    }
 }
 
 /// A frame under way, shared by the pads that show it.
 pub struct Frame {
     pub buffer: gst::Buffer,
     pub stream: Arc<Stream>,
-    pub job: Arc<Job>,
+    /// `None` for a tile without data, which is not inferred.
+    pub job: Option<Arc<Job>>,
+    /// Which pixels have data, where not all do: one byte each, row by row.
+    pub valid: Option<glib::Bytes>,
     /// Frames before this one were dropped.
     pub discont: bool,
     /// The uncertainty was asked for.
@@ -95,6 +106,8 @@ struct State {
     outputs: Vec<Arc<Output>>,
     /// Sticky events that have passed, for pads that are requested later.
     sticky: Vec<gst::Event>,
+    /// What downstream knows of the scores.
+    told_info: Option<SegmentationInfo>,
     segment: gst::FormattedSegment<gst::ClockTime>,
     combiner: UniqueFlowCombiner,
     flow: Result<gst::FlowSuccess, gst::FlowError>,
@@ -175,6 +188,7 @@ impl ObjectSubclass for OnnxSegment {
                 stream: None,
                 outputs: vec![src],
                 sticky: Vec::new(),
+                told_info: None,
                 segment: gst::FormattedSegment::new(),
                 combiner,
                 flow: Ok(gst::FlowSuccess::Ok),
@@ -248,9 +262,8 @@ impl ElementImpl for OnnxSegment {
             let template = |name: &str, direction, presence, caps: &gst::Caps| {
                 gst::PadTemplate::new(name, direction, presence, caps).expect("valid names and caps")
             };
-            let source = |view: View, presence| {
-                template(view.name(), PadDirection::Src, presence, &caps::video(view.formats().iter().copied()))
-            };
+            let source =
+                |view: View, presence| template(view.name(), PadDirection::Src, presence, &view.template_caps());
             let mut templates = vec![
                 template("sink", PadDirection::Sink, PadPresence::Always, &caps::pixels()),
                 source(View::Mask, PadPresence::Always),
@@ -440,6 +453,7 @@ impl OnnxSegment {
         let ensemble = state.ensemble.take();
         let stream = state.stream.take();
         state.sticky.clear();
+        state.told_info = None;
         state.jobs.clear();
         state.segment = gst::FormattedSegment::new();
         let outputs = state.outputs.clone();
@@ -538,7 +552,10 @@ impl OnnxSegment {
         if !output.pad.is_linked() || (output.view == View::Uncertainty && !frame.uncertainty) {
             return Err(gst::FlowError::NotLinked.into());
         }
-        let merged = match frame.job.wait() {
+        let Some(job) = &frame.job else {
+            return output.show_nothing(frame);
+        };
+        let merged = match job.wait() {
             Ok(merged) => merged,
             Err(Error::Cancelled) => return Err(gst::FlowError::Flushing.into()),
             Err(e) => return Err(e.into()),
@@ -598,7 +615,7 @@ impl OnnxSegment {
         if let gst::EventView::Qos(qos) = event.view() {
             let (_, _, jitter, timestamp) = qos.get();
             if let Some(timestamp) = timestamp {
-                let frame = lock(&self.state).stream.as_ref().and_then(|s| frame_duration(&s.info));
+                let frame = lock(&self.state).stream.as_ref().and_then(|s| frame_duration(s.pixels.framerate()));
                 // As GstBaseTransform has it: late by d means that what is due before t + 2 d + one frame is late too.
                 let late = jitter.max(0) as u64;
                 let slack = if late > 0 { 2 * late + frame.map_or(0, |f| f.nseconds()) } else { 0 };
@@ -672,49 +689,71 @@ impl OnnxSegment {
             let p = lock(&self.properties);
             (p.qos, p.patience())
         };
-        let (stream, discont) = {
+        let stream = {
             let mut state = lock(&self.state);
             state.told = state.flow.is_err();
             state.flow?;
             let stream = state.stream.clone().ok_or(gst::FlowError::NotNegotiated)?;
             state.received += 1;
-            if properties.0
-                && let Some(message) = self.too_late(&mut state, &buffer)
-            {
-                drop(state);
-                let _ = self.obj().post_message(message);
-                return Ok(gst::FlowSuccess::Ok);
-            }
-            (stream, std::mem::take(&mut state.discont))
+            stream
         };
-        let Some(mapped) = MappedFrame::new(buffer.clone(), &stream.info) else {
-            self.post(&Error::Frame(format!(
-                "a buffer of {} bytes cannot be read as {}: its size or strides do not fit the caps",
-                buffer.size(),
-                stream.info.to_caps().map_or_else(|e| e.to_string(), |c| c.to_string())
-            )));
-            return Err(gst::FlowError::Error);
+        let failed = |error: Error| {
+            self.post(&error);
+            gst::FlowError::Error
         };
+        let tile = TileMeta::of(&buffer, stream.pixels.width(), stream.pixels.height());
+        let tile = tile.map_err(|e| failed(Error::Frame(e.to_string())))?;
+        // A mosaic would miss a tile that comes too late.
+        if properties.0
+            && tile.is_none()
+            && let Some(message) = self.too_late(&buffer)
+        {
+            let _ = self.obj().post_message(message);
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        // Elsewhere GAP means other things: videorate marks its duplicates so.
+        let empty = tile.is_some() && buffer.flags().contains(gst::BufferFlags::GAP);
+        let valid = tile.and_then(|tile| tile.valid);
+        let mapped = match empty {
+            true => None,
+            false => Some(MappedFrame::new(buffer.clone(), &stream.pixels).ok_or_else(|| {
+                failed(Error::Frame(format!(
+                    "a buffer of {} bytes cannot be read as {}: its size or strides do not fit the caps",
+                    buffer.size(),
+                    stream.pixels.to_caps().map_or("its caps".into(), |caps| caps.to_string())
+                )))
+            })?),
+        };
+        // Once: tiles of several sizes follow each other, and what their scores mean stays the same.
+        let news = {
+            let mut state = lock(&self.state);
+            let known = state.told_info.as_ref() == Some(&stream.info);
+            (!known).then(|| state.told_info.insert(stream.info.clone()).event())
+        };
+        news.map(|event| self.pass(Item::Event(event)));
         let most = stream.ensemble.frames_in_flight();
         let permit = self.gate.enter(most)?;
         let outputs = self.outputs();
-        let uncertainty = outputs.iter().any(|o| o.view == View::Uncertainty && o.pad.is_linked());
-        let job = stream.ensemble.submit(&stream.plan, Box::new(mapped), uncertainty, properties.1);
-        {
+        let uncertainty = outputs.iter().any(|o| o.wants_uncertainty());
+        let discont = std::mem::take(&mut lock(&self.state).discont);
+        let job = mapped.map(|mapped| {
+            let job = stream.ensemble.submit(&stream.plan, Box::new(mapped), uncertainty, properties.1);
             let mut state = lock(&self.state);
             state.jobs.retain(|job| job.strong_count() > 0);
             state.jobs.push(Arc::downgrade(&job));
-        }
-        let frame = Arc::new(Frame { buffer, stream, job: job.clone(), discont, uncertainty, _permit: permit });
+            job
+        });
+        let frame = Arc::new(Frame { buffer, stream, job: job.clone(), valid, discont, uncertainty, _permit: permit });
         if !self.deliver(&outputs, Some(&frame.stream.ensemble), &Item::Frame(frame.clone())) {
-            job.cancel();
+            job.iter().for_each(|job| job.cancel());
             return Err(gst::FlowError::Flushing);
         }
         Ok(gst::FlowSuccess::Ok)
     }
 
     /// Whether a sink would drop this frame: then a QoS message, and the frame is not worth inferring.
-    fn too_late(&self, state: &mut State, buffer: &gst::BufferRef) -> Option<gst::Message> {
+    fn too_late(&self, buffer: &gst::BufferRef) -> Option<gst::Message> {
+        let mut state = lock(&self.state);
         let earliest = state.earliest?;
         let time = state.segment.to_running_time(buffer.pts())?;
         if time >= earliest {
@@ -862,19 +901,19 @@ impl OnnxSegment {
 
     fn set_caps(&self, caps: &gst::CapsRef) -> bool {
         gst::debug!(CAT, imp = self, "caps {caps}");
-        let Ok(info) = VideoInfo::from_caps(caps) else {
-            // GStreamer itself refuses frames of some gigabytes; anything else is no raw video.
+        let Some(pixels) = Pixels::from_caps(caps) else {
+            // GStreamer itself refuses frames of some gigabytes; anything else is no raster.
             let sized = caps.structure(0).is_some_and(|s| s.has_field("width") && s.has_field("height"));
             let problem = match sized {
                 true => "are no frame that GStreamer can hold in memory; scale it down, or cut it into smaller frames",
-                false => "are no raw video that this element takes; put `videoconvert` before onnxsegment",
+                false => "are no raw pixels that this element takes; put `videoconvert` before onnxsegment",
             };
             self.post(&Error::Frame(format!("the caps {caps} {problem}")));
             return false;
         };
         let ensemble = {
             let state = lock(&self.state);
-            if state.stream.as_ref().is_some_and(|s| s.info == info) {
+            if state.stream.as_ref().is_some_and(|s| s.pixels == pixels) {
                 return true;
             }
             state.ensemble.clone()
@@ -884,11 +923,12 @@ impl OnnxSegment {
         };
         // Frames of the old format need not wait for company that cannot come.
         ensemble.seal();
-        let result = ensemble.plan(frame_format(&info)).and_then(|plan| {
-            let latency = self.live_latency(&ensemble, &plan, &info)?;
-            Ok((plan, latency))
+        let palette = lock(&self.properties).palette();
+        let result = ensemble.plan(pixels.format()).and_then(|plan| {
+            let latency = self.live_latency(&ensemble, &plan, pixels.framerate())?;
+            Ok((plan, latency, tiles::segmentation_info(&ensemble, &palette?)?))
         });
-        let (plan, latency) = match result {
+        let (plan, latency, info) = match result {
             Ok(found) => found,
             Err(e) => {
                 self.post(&e);
@@ -896,12 +936,13 @@ impl OnnxSegment {
             }
         };
         let stated = ensemble.members().iter().find_map(|m| m.spec.input.input_range.as_ref().map(|f| f.value));
-        let display_range = match (frame_format(&info).sample, stated) {
+        let display_range = match (pixels.format().sample, stated) {
             (Sample::U8, _) => (0.0, 255.0),
             (_, Some(range)) => range,
             (_, None) => (0.0, 65535.0),
         };
-        let stream = Arc::new(Stream { info, display_range, ensemble, plan });
+        let stream = Arc::new(Stream { pixels, display_range, info, ensemble, plan });
+        self.outputs().iter().for_each(|o| o.preview(&stream));
         let changed = {
             let mut state = lock(&self.state);
             state.stream = Some(stream.clone());
@@ -922,7 +963,7 @@ impl OnnxSegment {
         &self,
         ensemble: &Ensemble,
         plan: &Plan,
-        info: &VideoInfo,
+        framerate: gst::Fraction,
     ) -> Result<Option<gst::ClockTime>, Error> {
         let mut query = gst::query::Latency::new();
         if !self.sink.peer_query(&mut query) || !query.result().0 {
@@ -930,7 +971,7 @@ impl OnnxSegment {
         }
         let frame = ensemble.measure(plan)?;
         let batch = ensemble.frames_per_batch() as u32 - 1;
-        let company = frame_duration(info).map_or(Duration::ZERO, |d| Duration::from(d) * batch);
+        let company = frame_duration(framerate).map_or(Duration::ZERO, |d| Duration::from(d) * batch);
         let patience = lock(&self.properties).patience();
         let wait = patience.map_or(company, |p| p.min(company));
         let latency = frame * ensemble.frames_in_flight() as u32 + wait;
@@ -938,6 +979,9 @@ impl OnnxSegment {
     }
 
     fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        if PlanRef::of(query).is_some() {
+            return self.plan_query(query);
+        }
         let serialized = query.is_serialized();
         match query.view_mut() {
             gst::QueryViewMut::Caps(query) => {
@@ -968,8 +1012,8 @@ impl OnnxSegment {
                 query.add_allocation_meta::<gst_video::VideoMeta>(None);
                 let held = lock(&self.state).ensemble.as_ref().map_or(1, |e| e.frames_in_flight() as u32);
                 let (caps, wanted) = query.get_owned();
-                if wanted && let Some(info) = caps.and_then(|caps| VideoInfo::from_caps(&caps).ok()) {
-                    query.add_allocation_pool(None::<&gst::BufferPool>, info.size() as u32, held + 1, 0);
+                if wanted && let Some(pixels) = caps.and_then(|caps| Pixels::from_caps(&caps)) {
+                    query.add_allocation_pool(None::<&gst::BufferPool>, pixels.size() as u32, held + 1, 0);
                 }
                 true
             }
@@ -983,6 +1027,27 @@ impl OnnxSegment {
                 outputs.iter().all(|o| o.drain()) && outputs.iter().any(|o| o.pad.peer_query(query))
             }
             _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    /// Adds what the models want of tiles, or what they are; an announced run goes on to whoever keeps its parts.
+    fn plan_query(&self, query: &mut gst::QueryRef) -> bool {
+        let ensemble = lock(&self.state).ensemble.clone();
+        let (Some(ensemble), Some(mut plan)) = (ensemble, PlanRef::of(query)) else {
+            return false;
+        };
+        let palette = lock(&self.properties).palette();
+        let run = plan.request().is_some();
+        let added = match run {
+            false => tiles::preference(&ensemble).map(|preference| plan.set_preference(&preference)),
+            true => palette.and_then(|palette| Ok(plan.set_models(&tiles::run_models(&ensemble, &palette)?))),
+        };
+        match added {
+            Ok(()) => !run || self.outputs().iter().any(|o| o.pad.peer_query(query)),
+            Err(e) => {
+                self.post(&e);
+                false
+            }
         }
     }
 
@@ -1000,34 +1065,42 @@ impl OnnxSegment {
         let Some(ensemble) = ensemble else {
             return as_followed(self.sink.pad_template_caps());
         };
-        let deep =
-            ensemble.members().iter().all(|m| m.spec.input.scale.is_some() || m.spec.input.input_range.is_some());
-        let fits = |channels: usize| -> Vec<gst_video::VideoFormat> {
-            match channels {
-                1 if deep => caps::GRAY.to_vec(),
-                1 => vec![gst_video::VideoFormat::Gray8],
-                3 => caps::COLOUR.to_vec(),
-                4 => caps::COLOUR_ALPHA.to_vec(),
-                _ => Vec::new(),
-            }
+        let members = ensemble.members();
+        let deep = members.iter().all(|m| m.spec.input.scale.is_some() || m.spec.input.input_range.is_some());
+        // A three-channel model leaves alpha aside.
+        let fits =
+            |bands: usize| members.iter().map(|m| m.spec.input.channels).all(|c| c == bands || (c == 3 && bands == 4));
+        let channels = members[0].spec.input.channels;
+        let mut formats: Vec<gst_video::VideoFormat> = match channels {
+            1 if deep => caps::GRAY.to_vec(),
+            1 => vec![gst_video::VideoFormat::Gray8],
+            3 => caps::COLOUR.to_vec(),
+            4 => caps::COLOUR_ALPHA.to_vec(),
+            _ => Vec::new(),
         };
-        let mut formats = fits(ensemble.members()[0].spec.input.channels);
-        for member in ensemble.members() {
-            let allowed = fits(member.spec.input.channels);
-            formats.retain(|f| allowed.contains(f));
+        if !fits(channels) {
+            formats.retain(|f| fits(4) && caps::COLOUR_ALPHA.contains(f));
         }
-        if formats.is_empty() {
-            return gst::Caps::new_empty();
+        let mut caps = gst::Caps::new_empty();
+        if !formats.is_empty() {
+            caps.merge(caps::video(formats));
         }
-        let mut builder = VideoCapsBuilder::new().format_list(formats);
+        let samples: &[Sample] = match deep {
+            true => &[Sample::U8, Sample::U16Le, Sample::I16Le, Sample::F32Le],
+            false => &[Sample::U8],
+        };
+        for bands in [channels, 4].into_iter().filter(|bands| fits(*bands)) {
+            let mut raster = caps::raster(samples);
+            raster.make_mut().set("bands", bands as i32);
+            caps.merge(raster);
+        }
         let (height, width) = ensemble.fixed_size();
-        if let Some(width) = width {
-            builder = builder.width(width as i32);
+        for (side, fixed) in [("width", width), ("height", height)] {
+            if let Some(fixed) = fixed {
+                caps.make_mut().set(side, fixed as i32);
+            }
         }
-        if let Some(height) = height {
-            builder = builder.height(height as i32);
-        }
-        as_followed(builder.build())
+        as_followed(caps)
     }
 
     // ---- read-only properties
@@ -1084,25 +1157,29 @@ fn own_stream_id(view: View, event: gst::Event) -> gst::Event {
     own.build()
 }
 
-fn frame_duration(info: &VideoInfo) -> Option<gst::ClockTime> {
-    let (n, d) = (info.fps().numer(), info.fps().denom());
+fn frame_duration(framerate: gst::Fraction) -> Option<gst::ClockTime> {
+    let (n, d) = (framerate.numer(), framerate.denom());
     (n > 0).then(|| gst::ClockTime::SECOND.mul_div_round(d as u64, n as u64)).flatten()
 }
 
-/// `caps` with the sizes and rates of `other`, where those are raw video.
+/// `caps` with the sizes and rates of `other`, where those are raw pixels.
 fn same_size(caps: &gst::Caps, other: &gst::Caps) -> gst::Caps {
     if other.is_any() {
         return caps.clone();
     }
+    const FIELDS: [&str; 4] = ["width", "height", "framerate", "pixel-aspect-ratio"];
     let mut sizes = gst::Caps::new_empty();
-    for structure in other.iter().filter(|s| s.has_name("video/x-raw")) {
-        let mut size = gst::Structure::new_empty("video/x-raw");
-        for field in ["width", "height", "framerate", "pixel-aspect-ratio"] {
-            if let Ok(value) = structure.value(field) {
-                size.set_value(field, value.clone());
+    for structure in other.iter() {
+        // A mask of either kind comes from frames of either kind.
+        for (name, fields) in [("video/x-raw", &FIELDS[..]), (caps::RASTER, &FIELDS[..3])] {
+            let mut size = gst::Structure::new_empty(name);
+            for field in fields {
+                if let Ok(value) = structure.value(*field) {
+                    size.set_value(*field, value.clone());
+                }
             }
+            sizes.merge_structure(size);
         }
-        sizes.merge_structure(size);
     }
     let found = caps.intersect(&sizes);
     if found.is_empty() { caps.clone() } else { found }

@@ -3,6 +3,7 @@
 mod imp;
 mod output;
 mod properties;
+mod tiles;
 
 use std::sync::LazyLock;
 

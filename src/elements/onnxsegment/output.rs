@@ -4,6 +4,7 @@
 //! The task negotiates, draws its view of each frame's merged scores, and pushes.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use gst::prelude::*;
@@ -12,10 +13,11 @@ use gst_video::{VideoFormat, VideoInfo};
 
 use super::CAT;
 use super::imp::{Frame, Stream};
-use crate::elements::caps;
-use crate::engine::decide::Work;
+use crate::elements::caps::{self, Pixels, RasterFormat};
+use crate::engine::decide::{NODATA, NODATA_16, Work};
 use crate::engine::lock;
 use crate::engine::merge::Merged;
+use crate::engine::pixels::Sample;
 use crate::engine::views::{self, Canvas, ColourCanvas, Depth, Palette};
 use crate::engine::{Error, Result};
 
@@ -41,11 +43,20 @@ impl View {
         }
     }
 
-    pub fn formats(self) -> &'static [VideoFormat] {
+    fn formats(self) -> &'static [VideoFormat] {
         match self {
             View::Overlay => caps::OVERLAY,
             _ => caps::MASK,
         }
+    }
+
+    /// Everything that the pad can give. The mask's pad gives labels, or the scores that they are decided from.
+    pub fn template_caps(self) -> gst::Caps {
+        let mut template = caps::video(self.formats().iter().copied());
+        if self == View::Mask {
+            template.merge(caps::scores());
+        }
+        template
     }
 }
 
@@ -85,6 +96,8 @@ pub struct Output {
     queue: Mutex<Queue>,
     changed: Condvar,
     drawing: Mutex<Drawing>,
+    /// The peer shows the uncertainty, or takes it with the scores.
+    uncertainty: AtomicBool,
     /// Whether the pad's task may be started; held while that is done.
     active: Mutex<bool>,
 }
@@ -93,8 +106,10 @@ pub struct Output {
 #[derive(Default)]
 struct Drawing {
     stream: Option<Arc<Stream>>,
-    info: Option<VideoInfo>,
+    pixels: Option<Pixels>,
     pool: Option<gst::BufferPool>,
+    /// What every tile without data shows.
+    nothing: Option<gst::Memory>,
     work: Work,
 }
 
@@ -106,6 +121,7 @@ impl Output {
             queue: Mutex::default(),
             changed: Condvar::new(),
             drawing: Mutex::default(),
+            uncertainty: AtomicBool::new(view == View::Uncertainty),
             active: Mutex::default(),
         }
     }
@@ -231,14 +247,54 @@ impl Output {
             View::Mask if !stream.fits_8_bit() => vec![VideoFormat::Gray16Le],
             view => view.formats().to_vec(),
         };
-        let info = &stream.info;
-        gst_video::VideoCapsBuilder::new()
+        let pixels = &stream.pixels;
+        let mut allowed = gst_video::VideoCapsBuilder::new()
             .format_list(formats)
-            .width(info.width() as i32)
-            .height(info.height() as i32)
-            .framerate(info.fps())
-            .pixel_aspect_ratio(info.par())
-            .build()
+            .width(pixels.width() as i32)
+            .height(pixels.height() as i32)
+            .framerate(pixels.framerate())
+            .pixel_aspect_ratio(pixels.pixel_aspect_ratio())
+            .build();
+        if let (View::Mask, Some(bands)) = (self.view, stream.score_bands()) {
+            for uncertainty in [false, true] {
+                let scores = RasterFormat {
+                    sample: Sample::F32Le,
+                    planar: true,
+                    bands: bands + usize::from(uncertainty),
+                    width: pixels.width() as usize,
+                    height: pixels.height() as usize,
+                    framerate: pixels.framerate(),
+                    uncertainty,
+                };
+                allowed.merge(scores.to_caps());
+            }
+        }
+        allowed
+    }
+
+    /// What the peer prefers of what this pad can give for a stream; empty where there is nothing in common.
+    fn preferred_caps(&self, stream: &Stream) -> gst::Caps {
+        let allowed = self.allowed_caps(stream);
+        // A filter would put its own order over the peer's.
+        let peer = self.pad.peer_query_caps(None);
+        let mut caps = peer.intersect_with_mode(&allowed, gst::CapsIntersectMode::First);
+        if !caps.is_empty() {
+            caps.truncate();
+            caps.fixate();
+        }
+        caps
+    }
+
+    /// Asks the peer whether it would have the uncertainty with the scores of a stream, before its frames are inferred.
+    pub fn preview(&self, stream: &Stream) {
+        if self.view == View::Mask && self.pad.is_linked() {
+            let format = RasterFormat::from_caps(&self.preferred_caps(stream));
+            self.uncertainty.store(format.is_some_and(|f| f.uncertainty), Ordering::Relaxed);
+        }
+    }
+
+    pub fn wants_uncertainty(&self) -> bool {
+        self.pad.is_linked() && self.uncertainty.load(Ordering::Relaxed)
     }
 
     /// Agrees with the peer on a format for a stream, unless that has been done and still holds.
@@ -250,7 +306,7 @@ impl Output {
         {
             let drawing = lock(&self.drawing);
             let same = drawing.stream.as_ref().is_some_and(|s| Arc::ptr_eq(s, stream));
-            if same && drawing.info.is_some() && !changed {
+            if same && drawing.pixels.is_some() && !changed {
                 return Ok(());
             }
         }
@@ -263,15 +319,12 @@ impl Output {
         if let Some(pool) = old.pool {
             let _ = pool.set_active(false);
         }
-        let allowed = self.allowed_caps(stream);
-        let peer = self.pad.peer_query_caps(Some(&allowed));
-        // The peer's order of preference decides.
-        let mut caps = peer.intersect_with_mode(&allowed, gst::CapsIntersectMode::First);
+        let caps = self.preferred_caps(stream);
         if caps.is_empty() {
             if self.is_flushing() {
                 return Err(gst::FlowError::Flushing.into());
             }
-            let wanted = self.pad.peer_query_caps(None);
+            let (allowed, wanted) = (self.allowed_caps(stream), self.pad.peer_query_caps(None));
             return Err(Error::Frame(format!(
                 "pad {} and what follows it have no format in common: it gives {allowed}, and what follows takes \
                  {wanted}; put `videoconvert` behind it where the formats differ, `videoscale` where the sizes do",
@@ -279,9 +332,7 @@ impl Output {
             ))
             .into());
         }
-        caps.truncate();
-        caps.fixate();
-        let info = VideoInfo::from_caps(&caps).map_err(|_| gst::FlowError::NotNegotiated)?;
+        let pixels = Pixels::from_caps(&caps).ok_or(gst::FlowError::NotNegotiated)?;
         gst::debug!(CAT, obj = self.pad, "negotiated {caps}");
         // Caps that the pad has already also reach a peer that was linked later.
         let known = self.pad.current_caps().is_some_and(|c| c == caps);
@@ -293,22 +344,26 @@ impl Output {
         if !self.pad.is_linked() {
             return Ok(());
         }
-        let pool = self.pool(&caps, &info)?;
+        let pool = Some(self.pool(&caps, &pixels)?);
         *lock(&self.drawing) =
-            Drawing { stream: Some(stream.clone()), info: Some(info), pool: Some(pool), work: old.work };
+            Drawing { stream: Some(stream.clone()), pixels: Some(pixels), pool, nothing: None, work: old.work };
         Ok(())
     }
 
     /// The peer's pool, or else one of our own.
-    fn pool(&self, caps: &gst::Caps, info: &VideoInfo) -> Result<gst::BufferPool, gst::FlowError> {
+    fn pool(&self, caps: &gst::Caps, pixels: &Pixels) -> Result<gst::BufferPool, gst::FlowError> {
         let mut query = gst::query::Allocation::new(Some(caps), true);
         let offered = match self.pad.peer_query(&mut query) {
             true => query.allocation_pools().next(),
             false => None,
         };
-        let own = || (gst_video::VideoBufferPool::new().upcast(), info.size() as u32, 2, 0);
+        let needed = pixels.size() as u32;
+        let own = || match pixels {
+            Pixels::Video(_) => (gst_video::VideoBufferPool::new().upcast(), needed, 2, 0),
+            Pixels::Raster(_) => (gst::BufferPool::new(), needed, 2, 0),
+        };
         let (pool, size, least, most) = match offered {
-            Some((Some(pool), size, least, most)) => (pool, size.max(info.size() as u32), least, most),
+            Some((Some(pool), size, least, most)) => (pool, size.max(needed), least, most),
             _ => own(),
         };
         let activate = |pool: &gst::BufferPool, size, least, most| {
@@ -330,23 +385,61 @@ impl Output {
     pub fn show(&self, frame: &Frame, merged: &Merged, look: &Look) -> Result<gst::FlowSuccess, Fault> {
         self.agree(&frame.stream)?;
         let mut drawing = lock(&self.drawing);
-        let Drawing { info: Some(info), pool: Some(pool), work, .. } = &mut *drawing else {
+        let Drawing { pixels: Some(pixels), pool: Some(pool), work, .. } = &mut *drawing else {
             return Err(gst::FlowError::NotNegotiated.into());
         };
-        let info = info.clone();
         let mut buffer = pool.acquire_buffer(None)?;
         {
             let buffer = buffer.make_mut();
-            let _ = frame.buffer.copy_into(buffer, gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS, ..);
-            copy_metas(&frame.buffer, buffer);
-            let mut picture = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info)
-                .map_err(|_| Error::Frame("an output buffer cannot be mapped for writing".into()))?;
-            draw(self.view, frame, merged, look, &info, &mut picture, work)?;
+            describe(frame, buffer);
+            let unmapped = || Error::Frame("an output buffer cannot be mapped for writing".into());
+            match pixels {
+                Pixels::Video(info) => {
+                    let mut picture =
+                        gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info).map_err(|_| unmapped())?;
+                    draw(self.view, frame, merged, look, info, &mut picture, work)?;
+                }
+                Pixels::Raster(format) => {
+                    let mut data = buffer.map_writable().map_err(|_| unmapped())?;
+                    write_scores(frame, merged, format, &mut data)?;
+                }
+            }
         }
+        drop(drawing);
+        self.push_out(frame, buffer)
+    }
+
+    /// Pushes what stands for a tile without data: nodata everywhere, in memory that all such tiles share.
+    pub fn show_nothing(&self, frame: &Frame) -> Result<gst::FlowSuccess, Fault> {
+        self.agree(&frame.stream)?;
+        let mut drawing = lock(&self.drawing);
+        let Drawing { pixels: Some(pixels), nothing, .. } = &mut *drawing else {
+            return Err(gst::FlowError::NotNegotiated.into());
+        };
+        let memory = nothing.get_or_insert_with(|| {
+            let bytes = match &*pixels {
+                Pixels::Raster(format) => f32::NAN.to_le_bytes().repeat(pixels.size() / format.sample.size()),
+                // Black, and transparent where that can be said.
+                Pixels::Video(_) if self.view == View::Overlay => vec![0; pixels.size()],
+                Pixels::Video(_) => vec![NODATA; pixels.size()],
+            };
+            gst::Memory::from_slice(bytes)
+        });
+        let mut buffer = gst::Buffer::new();
+        {
+            let buffer = buffer.make_mut();
+            buffer.append_memory(memory.clone());
+            describe(frame, buffer);
+            buffer.set_flags(gst::BufferFlags::GAP);
+        }
+        drop(drawing);
+        self.push_out(frame, buffer)
+    }
+
+    fn push_out(&self, frame: &Frame, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, Fault> {
         if frame.discont {
             buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
-        drop(drawing);
         gst::log!(CAT, obj = self.pad, "pushing {buffer:?}");
         Ok(self.pad.push(buffer)?)
     }
@@ -368,6 +461,13 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Fault::Error(error)
     }
+}
+
+/// Gives an output the time, flags and metas of its frame.
+fn describe(frame: &Frame, to: &mut gst::BufferRef) {
+    // Fails only for another size, which neither is.
+    let _ = frame.buffer.copy_into(to, gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS, ..);
+    copy_metas(&frame.buffer, to);
 }
 
 /// Metas describe the frame and stay true of its mask, except those that describe the frame's memory.
@@ -401,7 +501,11 @@ fn draw(
         let step = info.format_info().pixel_stride()[0] as usize;
         let mut canvas = ColourCanvas { data, stride, step };
         let style = views::Style { palette: &look.palette, alpha: look.alpha, range: frame.stream.display_range };
-        views::overlay(merged, decision, &frame.job.frame().view(), &style, &mut canvas, work);
+        if let Some(job) = &frame.job {
+            views::overlay(merged, decision, &job.frame().view(), &style, &mut canvas, work);
+        }
+        // Black, and transparent where that can be said.
+        clear(frame, data, stride, step, 0);
         return Ok(());
     }
     let depth = match info.format() {
@@ -423,9 +527,58 @@ fn draw(
                 ));
             }
             views::mask(merged, decision, &mut canvas, work);
-            Ok(())
         }
-        View::Probability => views::probability(merged, look.class_index, &mut canvas, work),
-        View::Uncertainty | View::Overlay => views::uncertainty(merged, &mut canvas, work),
+        View::Probability => views::probability(merged, look.class_index, &mut canvas, work)?,
+        View::Uncertainty | View::Overlay => views::uncertainty(merged, &mut canvas, work)?,
     }
+    // In 16 bit nodata is the same byte twice.
+    const { assert!(NODATA_16.to_le_bytes()[0] == NODATA && NODATA_16.to_le_bytes()[1] == NODATA) }
+    clear(frame, data, stride, if depth == Depth::U8 { 1 } else { 2 }, NODATA);
+    Ok(())
+}
+
+/// Writes `byte` into every byte of pixels without data.
+fn clear(frame: &Frame, data: &mut [u8], stride: usize, step: usize, byte: u8) {
+    let Some(valid) = &frame.valid else {
+        return;
+    };
+    for (row, valid) in data.chunks_mut(stride).zip(valid.chunks_exact(frame.stream.pixels.width() as usize)) {
+        for (pixel, valid) in row.chunks_mut(step).zip(valid) {
+            if *valid == 0 {
+                pixel.fill(byte);
+            }
+        }
+    }
+}
+
+/// Merged scores, and the uncertainty where the format has it, as little-endian floats; NaN where there is no data.
+fn write_scores(frame: &Frame, merged: &Merged, format: &RasterFormat, data: &mut [u8]) -> Result<()> {
+    let plane = format.width * format.height;
+    let bands = format.bands - usize::from(format.uncertainty);
+    if merged.channels != bands {
+        return Err(Error::Frame(format!(
+            "{} bands of scores were expected, and there are {}",
+            bands, merged.channels
+        )));
+    }
+    let (floats, _) = data.as_chunks_mut::<4>();
+    let write = |to: &mut [[u8; 4]], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, v)| *to = v.to_le_bytes());
+    write(floats, &merged.scores);
+    if format.uncertainty {
+        let mut uncertainty = Vec::new();
+        merged.uncertainty_rows(0, format.height, &mut uncertainty).ok_or_else(|| {
+            Error::Frame(
+                "what follows asked for the uncertainty while frames were under way; ask before the first".into(),
+            )
+        })?;
+        write(&mut floats[bands * plane..], &uncertainty);
+    }
+    if let Some(valid) = &frame.valid {
+        for band in floats.chunks_exact_mut(plane) {
+            for (to, _) in band.iter_mut().zip(valid.iter()).filter(|(_, valid)| **valid == 0) {
+                *to = f32::NAN.to_le_bytes();
+            }
+        }
+    }
+    Ok(())
 }
