@@ -364,7 +364,7 @@ fn the_wrong_number_of_channels_for_the_caps() {
 #[test]
 fn a_fixed_size_model_with_another_size() {
     let outcome = frames("video/x-raw,format=RGB,width=100,height=80", &format!("model-file={}", model("fixed64")));
-    one_error(&outcome, &["model-file", "fixed64.onnx", "64x64", "100x80", "videoscale"]);
+    one_error(&outcome, &["model-file", "fixed64.onnx", "64x64", "100x80", "videoscale", "tilesplit"]);
 }
 
 /// The element names its size, so that a scaler adapts by itself.
@@ -409,7 +409,7 @@ fn pushed(size: &str, properties: &str, bytes: usize) -> Outcome {
 fn a_frame_larger_than_memory() {
     // Only its caps are ever made. A batch of 1024 such frames is more than any machine has.
     let outcome = pushed("width=30000,height=30000", "batch-size=1024", 16);
-    one_error(&outcome, &["30000x30000", "GiB", "are free", "scale it down", "smaller frames"]);
+    one_error(&outcome, &["30000x30000", "GiB", "are free", "scale it down", "smaller frames", "tilesplit"]);
     // GStreamer itself refuses frames of some gigabytes.
     let outcome = pushed("width=60000,height=60000", "", 16);
     one_error(&outcome, &["60000", "no frame that GStreamer can hold", "scale it down"]);

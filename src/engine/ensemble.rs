@@ -444,7 +444,7 @@ impl Ensemble {
                 let dim = |d: Option<usize>| d.map_or("any".to_string(), |d| d.to_string());
                 return Err(Error::Frame(format!(
                     "model-file={}: takes frames of {}x{} (width x height), and the frame is {}x{}; put `videoconvert \
-                     ! videoscale` before onnxsegment",
+                     ! videoscale` before onnxsegment, or `tilesplit` to cut it into such frames",
                     input.file,
                     dim(input.width),
                     dim(input.height),
@@ -1104,7 +1104,7 @@ fn not_enough_memory(what: &str, needed: usize, available: usize) -> Error {
     let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
     Error::Memory(format!(
         "{what} needs at least {:.1} GiB, and {:.1} GiB are free; scale it down, or cut it \
-         into smaller frames",
+         into smaller frames with `tilesplit` or `rastersrc`",
         gib(needed),
         gib(available)
     ))
