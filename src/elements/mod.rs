@@ -3,6 +3,8 @@
 mod caps;
 pub mod meta;
 pub mod onnxsegment;
+#[cfg(feature = "raster")]
+pub mod rastersrc;
 
 use std::sync::LazyLock;
 
@@ -28,5 +30,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
             LogLevel::Error | LogLevel::Fatal => gst::warning!(RUNTIME_LOG, "{text}"),
         }
     });
+    #[cfg(feature = "raster")]
+    rastersrc::register(plugin)?;
     onnxsegment::register(plugin)
 }
