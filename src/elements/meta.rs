@@ -12,7 +12,7 @@ use crate::raster::grid::Tile;
 use crate::raster::{Axis, Cell, Error, Georeference, Grid, Lattice, Preference, Rect, Result, Shard};
 
 /// Name of the tile meta.
-const TILE: &str = "GstRasterTileMeta";
+pub const TILE: &str = "GstRasterTileMeta";
 const RASTER: &str = "GstRasterInfo";
 const SEGMENTATION: &str = "GstSegmentationInfo";
 const PLAN: &str = "GstRasterPlan";

@@ -1,10 +1,15 @@
 //! The GStreamer elements. Each is settings, state, and calls into the engine.
 
+mod blend;
 mod caps;
+pub mod labels;
 pub mod meta;
 pub mod onnxsegment;
 #[cfg(feature = "raster")]
 pub mod rastersrc;
+mod resize;
+pub mod tilemerge;
+pub mod tilesplit;
 
 use std::sync::LazyLock;
 
@@ -32,5 +37,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     });
     #[cfg(feature = "raster")]
     rastersrc::register(plugin)?;
-    onnxsegment::register(plugin)
+    onnxsegment::register(plugin)?;
+    tilesplit::register(plugin)?;
+    tilemerge::register(plugin)
 }

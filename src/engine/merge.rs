@@ -272,6 +272,30 @@ pub struct Merged {
 }
 
 impl Merged {
+    /// Scores that were merged elsewhere, `channels × height × width`.
+    pub fn from_scores(
+        domain: Domain,
+        link: Link,
+        channels: usize,
+        height: usize,
+        width: usize,
+        scores: Vec<f32>,
+    ) -> Self {
+        debug_assert_eq!(scores.len(), channels * height * width);
+        Merged {
+            domain,
+            link,
+            channels,
+            height,
+            width,
+            scores,
+            mean: None,
+            square: None,
+            entropy: None,
+            uncertainty: None,
+        }
+    }
+
     /// Number of classes; a lone channel stands for two.
     pub fn classes(&self) -> usize {
         self.channels.max(2)
