@@ -6,6 +6,8 @@ pub mod labels;
 pub mod meta;
 pub mod onnxsegment;
 #[cfg(feature = "raster")]
+pub mod rastersink;
+#[cfg(feature = "raster")]
 pub mod rastersrc;
 mod resize;
 pub mod tilemerge;
@@ -36,7 +38,10 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         }
     });
     #[cfg(feature = "raster")]
-    rastersrc::register(plugin)?;
+    {
+        rastersrc::register(plugin)?;
+        rastersink::register(plugin)?;
+    }
     onnxsegment::register(plugin)?;
     tilesplit::register(plugin)?;
     tilemerge::register(plugin)

@@ -2,6 +2,8 @@
 //! and a run as a set of finished parts. There is no model in here.
 
 pub mod blend;
+#[cfg(feature = "raster")]
+pub mod cells;
 pub mod error;
 pub mod georeference;
 pub mod grid;

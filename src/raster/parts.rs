@@ -1,1 +1,389 @@
-//! A mosaic run as a set of finished parts.
+//! A mosaic run as a set of finished parts, in a folder beside the raster that it is to become: to resume a run, to
+//! share it between processes and between machines are one idea.
+//!
+//! The folder holds `manifest.json`, which says what run the parts belong to, and for each finished cell of the
+//! lattice one small GeoTIFF per product, or one empty file where no pixel has data. Everything appears by a rename or
+//! a link, whole and synced. The first product's part comes last: with it, the cell is finished.
+
+mod files;
+mod finish;
+mod manifest;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::{Depth, Samples};
+use super::error::{Error, Result};
+use super::grid::{Cell, Rect};
+use files::Temporary;
+
+pub use finish::{Format, Look, Outcome};
+pub use manifest::{Entry, Manifest};
+
+/// What a raster shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Labels,
+    /// One band per class; of one-channel models class 1 alone.
+    Probability,
+    Uncertainty,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Labels, Kind::Probability, Kind::Uncertainty];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Labels => "labels",
+            Kind::Probability => "probability",
+            Kind::Uncertainty => "uncertainty",
+        }
+    }
+
+    /// The property that names its file.
+    pub fn property(self) -> &'static str {
+        match self {
+            Kind::Labels => "location",
+            Kind::Probability => "probability-location",
+            Kind::Uncertainty => "uncertainty-location",
+        }
+    }
+}
+
+/// A raster that a run makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    pub kind: Kind,
+    pub depth: Depth,
+    /// The file that it becomes.
+    pub path: PathBuf,
+}
+
+/// What to do with parts that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resume {
+    /// Go on with them where they belong to this run; else refuse.
+    #[default]
+    Auto,
+    /// There must be some.
+    True,
+    /// Throw them away.
+    False,
+}
+
+/// The parts of a run.
+#[derive(Debug)]
+pub struct Parts {
+    folder: PathBuf,
+    products: Vec<Product>,
+    manifest: Manifest,
+    identity: String,
+    /// Another process has finished the run before this one began.
+    finished: bool,
+}
+
+const MANIFEST: &str = "manifest.json";
+const LOCK: &str = "lock";
+const SUFFIX: &str = "tif";
+/// Of a cell without data.
+const NONE: &str = "none";
+
+/// The folder of parts of a raster.
+pub fn folder(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".parts");
+    PathBuf::from(name)
+}
+
+fn stem(kind: Kind, cell: Cell) -> String {
+    format!("{}_r{:05}_c{:05}", kind.name(), cell.row, cell.column)
+}
+
+/// Reads a part's name; the flag says whether it has data.
+fn parse(name: &str) -> Option<(Kind, Cell, bool)> {
+    let (stem, suffix) = name.split_once('.')?;
+    let (kind, place) = stem.split_once("_r")?;
+    let (row, column) = place.split_once("_c")?;
+    let kind = Kind::ALL.into_iter().find(|k| k.name() == kind)?;
+    let cell = Cell { row: row.parse().ok()?, column: column.parse().ok()? };
+    let has_data = [NONE, SUFFIX].iter().position(|s| *s == suffix)? == 1;
+    (self::stem(kind, cell) == stem).then_some((kind, cell, has_data))
+}
+
+/// Whether a file of the folder is one that runs put there.
+fn is_ours(name: &str) -> bool {
+    parse(name).is_some() || name == MANIFEST || name == LOCK || files::is_temporary(name)
+}
+
+impl Parts {
+    /// Opens or begins the parts of a run in the folder beside its first product. `shards` is the number of processes
+    /// that share the run.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, and parts that belong to another run: the text says in what it differs.
+    pub fn open(products: Vec<Product>, manifest: Manifest, resume: Resume, shards: usize) -> Result<Parts> {
+        let folder = folder(&products[0].path);
+        let identity = manifest.identity();
+        let mut parts = Parts { folder, products, manifest, identity, finished: false };
+        for product in &parts.products {
+            check_target(product)?;
+        }
+        files::sweep(&parts.folder);
+        if resume == Resume::False {
+            if shards > 1 {
+                return Err(parts.refused(format!(
+                    "resume=false with {shards} shards: each would throw away the parts of the others; delete {} once \
+                     and begin the shards without it",
+                    parts.folder.display()
+                )));
+            }
+            parts.discard()?;
+        }
+        if let Some(there) = parts.read_manifest()? {
+            parts.check(&there)?;
+            return Ok(parts);
+        }
+        // One of many shards may come when the others are through.
+        if resume != Resume::False && shards > 1 && parts.is_finished() {
+            parts.finished = true;
+            return Ok(parts);
+        }
+        if resume == Resume::True {
+            return Err(parts.refused(format!(
+                "resume=true, and there are no parts in {}; use resume=auto to begin",
+                parts.folder.display()
+            )));
+        }
+        parts.begin()?;
+        Ok(parts)
+    }
+
+    /// The folder of the parts.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn products(&self) -> &[Product] {
+        &self.products
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn refused(&self, problem: impl AsRef<str>) -> Error {
+        let first = &self.products[0];
+        Error::Refused(format!("{}={}: {}", first.kind.property(), first.path.display(), problem.as_ref()))
+    }
+
+    fn failed(&self, problem: impl Into<String>) -> Error {
+        Error::write(self.products[0].kind.property(), &self.products[0].path, problem)
+    }
+
+    /// The manifest that is there; `None` where no run has begun.
+    fn read_manifest(&self) -> Result<Option<String>> {
+        let path = self.folder.join(MANIFEST);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let known = match files::names(&self.folder) {
+                    Ok(names) => names,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    Err(e) => return Err(self.failed(format!("{}: {}", self.folder.display(), files::words(&e)))),
+                };
+                if let Some(stranger) = known.iter().find(|name| !is_ours(name)) {
+                    return Err(self.refused(format!(
+                        "{} is where parts are kept, and it holds {stranger}, which is none; move that folder away or \
+                         write elsewhere",
+                        self.folder.display()
+                    )));
+                }
+                if known.iter().all(|name| parse(name).is_none()) {
+                    return Ok(None);
+                }
+                // Another process has begun between the two looks; else the manifest is lost.
+                std::fs::read_to_string(&path).map(Some).map_err(|_| {
+                    self.refused(format!(
+                        "{} holds parts without {MANIFEST}, so nobody knows what they belong to; delete it",
+                        self.folder.display()
+                    ))
+                })
+            }
+            Err(e) => Err(self.failed(format!("{}: {}", path.display(), files::words(&e)))),
+        }
+    }
+
+    /// Whether parts belong to this run.
+    fn check(&self, there: &str) -> Result<()> {
+        let folder = self.folder.display();
+        match self.manifest.difference(there) {
+            Ok(None) => Ok(()),
+            Ok(Some(difference)) => Err(self.refused(format!(
+                "{folder} belongs to another run: {difference}. Delete it, set resume=false to start over, or write \
+                 elsewhere"
+            ))),
+            Err(e) => Err(self.refused(format!(
+                "{folder}/{MANIFEST} cannot be read as what rastersink writes ({e}); delete {folder} or set \
+                 resume=false to start over"
+            ))),
+        }
+    }
+
+    /// Makes the folder and its manifest, unless another process is first; then adopts that one's.
+    fn begin(&self) -> Result<()> {
+        let unwritable = |e: &io::Error| {
+            self.failed(format!("the folder of parts {} cannot be made: {}", self.folder.display(), files::words(e)))
+        };
+        match std::fs::create_dir(&self.folder) {
+            Ok(()) => files::sync_folder(self.folder.parent()).map_err(|e| unwritable(&e))?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(unwritable(&e)),
+        }
+        let text = self.manifest.text();
+        let path = self.folder.join(MANIFEST);
+        match files::create(&path, text.as_bytes()) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let there = std::fs::read_to_string(&path).map_err(|e| unwritable(&e))?;
+                self.check(&there)
+            }
+            Err(e) => Err(unwritable(&e)),
+        }
+    }
+
+    /// Throws away what is there.
+    fn discard(&self) -> Result<()> {
+        let failed =
+            |e: io::Error| self.failed(format!("{} cannot be deleted: {}", self.folder.display(), files::words(&e)));
+        let names = match files::names(&self.folder) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed(e)),
+        };
+        if let Some(stranger) = names.iter().find(|name| !is_ours(name)) {
+            return Err(self.refused(format!(
+                "resume=false would delete {}, but it holds {stranger}, which is no part; move that away",
+                self.folder.display()
+            )));
+        }
+        files::remove_folder(&self.folder).map_err(failed)
+    }
+
+    /// The finished cells of the region, and whether they have data.
+    fn scan(&self) -> io::Result<Vec<(Cell, bool)>> {
+        let names = files::names(&self.folder)?;
+        let parts: BTreeSet<(Kind, Cell)> = names
+            .iter()
+            .filter_map(|n| parse(n))
+            .filter(|(.., data)| *data)
+            .map(|(kind, cell, _)| (kind, cell))
+            .collect();
+        let blank: BTreeSet<Cell> =
+            names.iter().filter_map(|n| parse(n)).filter(|(.., data)| !data).map(|(_, cell, _)| cell).collect();
+        let all = self.manifest.lattice.cells(&self.manifest.region);
+        let whole = |cell: &Cell| self.products.iter().all(|p| parts.contains(&(p.kind, *cell)));
+        Ok(all
+            .into_iter()
+            .filter_map(|cell| (whole(&cell) || blank.contains(&cell)).then(|| (cell, whole(&cell))))
+            .collect())
+    }
+
+    /// The finished cells of the region, in order.
+    ///
+    /// # Errors
+    /// A folder that cannot be read any more.
+    pub fn done(&self) -> Result<Vec<Cell>> {
+        if self.finished {
+            return Ok(self.manifest.lattice.cells(&self.manifest.region));
+        }
+        match self.scan() {
+            Ok(cells) => Ok(cells.into_iter().map(|(cell, _)| cell).collect()),
+            Err(_) if self.is_finished() => Ok(self.manifest.lattice.cells(&self.manifest.region)),
+            Err(e) => Err(self.lost("the parts cannot be read", &e)),
+        }
+    }
+
+    /// Number of cells of the region.
+    pub fn total(&self) -> usize {
+        self.manifest.lattice.cells(&self.manifest.region).len()
+    }
+
+    /// What to say of a folder or a file in it that cannot be used any more.
+    fn lost(&self, problem: &str, e: &io::Error) -> Error {
+        let folder = self.folder.display();
+        if e.kind() == io::ErrorKind::NotFound && !self.folder.exists() {
+            return self.failed(format!(
+                "the folder of parts {folder} has gone while the run was using it; run again to begin anew"
+            ));
+        }
+        let kept = self.scan().map(|cells| cells.len()).unwrap_or_default();
+        self.failed(format!(
+            "{problem}: {}; {kept} of {} parts are kept in {folder}: run again to resume",
+            files::words(e),
+            self.total()
+        ))
+    }
+
+    /// Writes a cell's part: the samples of each product, in their order, or nothing where no pixel has data.
+    ///
+    /// # Errors
+    /// What keeps the part from being written; nothing of it stays.
+    pub fn write(&self, cell: Cell, rect: &Rect, samples: Option<&[Samples]>) -> Result<()> {
+        let write = || -> io::Result<()> {
+            let mut whole = Vec::new();
+            match samples {
+                Some(all) => {
+                    for (product, samples) in self.products.iter().zip(all) {
+                        let bytes = finish::encode(product.kind, rect, samples).map_err(io::Error::other)?;
+                        let path = self.folder.join(format!("{}.{SUFFIX}", stem(product.kind, cell)));
+                        whole.push((Temporary::write(&self.folder, &bytes)?, path));
+                    }
+                }
+                None => {
+                    let path = self.folder.join(format!("{}.{NONE}", stem(self.products[0].kind, cell)));
+                    whole.push((Temporary::write(&self.folder, &[])?, path));
+                }
+            }
+            // The first product last: its part says that all are there.
+            for (temporary, path) in whole.into_iter().rev() {
+                temporary.rename(&path)?;
+            }
+            files::sync_folder(Some(&self.folder))
+        };
+        match write() {
+            // Somebody else has finished the run with the same pixels.
+            Err(_) if !self.folder.exists() && self.is_finished() => Ok(()),
+            result => result.map_err(|e| self.lost("a part cannot be written", &e)),
+        }
+    }
+
+    /// Whether every product is there, made by this very run.
+    fn is_finished(&self) -> bool {
+        self.products.iter().all(|p| finish::identity_of(&p.path).as_deref() == Some(&self.identity))
+    }
+}
+
+/// Whether a file may come to lie where a product is to.
+fn check_target(product: &Product) -> Result<()> {
+    let Product { kind, path, .. } = product;
+    let wrong = |problem: String| Err(Error::write(kind.property(), path, problem));
+    let folder = files::parent(path);
+    match std::fs::metadata(&folder) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return wrong(format!("{} is no folder", folder.display())),
+        Err(e) => return wrong(format!("its folder {}: {}; make it first", folder.display(), files::words(&e))),
+    }
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => wrong("is a folder; name a file".into()),
+        Ok(found) if !found.is_file() => wrong("is no ordinary file; name one, such as mask.tif".into()),
+        Ok(found) if found.permissions().readonly() => wrong("is there already and write-protected".into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,579 @@
+//! The element: tiles are blended as they come, finished cells go to the writer's thread, and with the last one the
+//! rasters are made.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::prelude::*;
+
+use super::CAT;
+use super::products::{self, Sampler};
+use super::settings::{self, Settings};
+use super::writer::Writer;
+use crate::elements::caps::{self, MappedFrame, Pixels};
+use crate::elements::labels;
+use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunRequest, SegmentationInfo, TileMeta};
+use crate::engine::lock;
+use crate::engine::pixels::{Frame as _, Sample};
+use crate::raster::blend::{Blend, Blender, Piece};
+use crate::raster::cells::{Cells, Depth, touches};
+use crate::raster::grid::Work;
+use crate::raster::parts::{Entry, Kind, Manifest, Outcome, Parts, Product};
+use crate::raster::{Cell, Error, Georeference, Grid, Rect, Result, Shard};
+
+/// A run that has been agreed on.
+struct Run {
+    parts: Arc<Parts>,
+    grid: Grid,
+    work: Work,
+    georeference: Georeference,
+    info: Option<SegmentationInfo>,
+    blend: Blend,
+    writer: Writer,
+    cells: Cells,
+    /// For scores, from the first tile with some on.
+    blending: Option<Blending>,
+    /// The tile that came last.
+    last: Option<usize>,
+    tiles: u64,
+    resumed: usize,
+    share: usize,
+}
+
+struct Blending {
+    blender: Blender,
+    sampler: Sampler,
+    /// Bands of scores, without the uncertainty's.
+    channels: usize,
+}
+
+#[derive(Default)]
+struct State {
+    pixels: Option<Pixels>,
+    info: Option<SegmentationInfo>,
+    raster: Option<RasterInfo>,
+    run: Option<Run>,
+    floats: Vec<f32>,
+    failed: bool,
+}
+
+#[derive(Default)]
+pub struct RasterSink {
+    settings: Mutex<Settings>,
+    state: Mutex<State>,
+    /// A flush or a state change wants the streaming thread back.
+    stopping: AtomicBool,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for RasterSink {
+    const NAME: &'static str = "GstOnnxSegmentRasterSink";
+    type Type = super::RasterSink;
+    type ParentType = gst_base::BaseSink;
+}
+
+impl ObjectImpl for RasterSink {
+    fn properties() -> &'static [glib::ParamSpec] {
+        &settings::SPECS
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        lock(&self.settings).set(value, pspec);
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let known = lock(&self.settings).get(pspec);
+        known.unwrap_or_else(|| self.stats().to_value())
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        // A mosaic has no clock.
+        self.obj().set_sync(false);
+    }
+}
+
+impl GstObjectImpl for RasterSink {}
+
+impl ElementImpl for RasterSink {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Raster sink",
+                "Sink/File",
+                "Blends tiles and writes them as georeferenced rasters, in bounded memory and resumable",
+                "The onnxsegment authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            // Scores first, so that blending comes before the decision.
+            let mut all = caps::scores();
+            all.merge(caps::video(caps::MASK.iter().copied()));
+            let template = gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &all);
+            vec![template.expect("valid names and caps")]
+        });
+        &TEMPLATES
+    }
+}
+
+impl BaseSinkImpl for RasterSink {
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        *lock(&self.state) = State::default();
+        self.stopping.store(false, Ordering::SeqCst);
+        let settings = lock(&self.settings).clone();
+        let checked = settings.outputs().and_then(|_| {
+            settings.lattice()?;
+            settings.unit_depth()?;
+            settings.format()
+        });
+        checked.map(|_| ()).map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ["{e}"]))
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        // Without the lock: the writer still writes what it was given.
+        let state = std::mem::take(&mut *lock(&self.state));
+        drop(state);
+        Ok(())
+    }
+
+    fn unlock(&self) -> Result<(), gst::ErrorMessage> {
+        self.stopping.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.stopping.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn caps(&self, filter: Option<&gst::Caps>) -> Option<gst::Caps> {
+        let (labels, unit, uncertainty) = {
+            let settings = lock(&self.settings);
+            let wants = |kind| settings.wants(kind);
+            (wants(Kind::Labels), wants(Kind::Probability), wants(Kind::Uncertainty))
+        };
+        let mut all = caps::scores();
+        all.make_mut().set("uncertainty", uncertainty);
+        if labels && !unit && !uncertainty {
+            all.merge(caps::video(caps::MASK.iter().copied()));
+        }
+        Some(match filter {
+            Some(filter) => all.intersect_with_mode(filter, gst::CapsIntersectMode::First),
+            None => all,
+        })
+    }
+
+    fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let pixels = Pixels::from_caps(caps).ok_or_else(|| gst::loggable_error!(CAT, "no tiles: {caps}"))?;
+        lock(&self.state).pixels = Some(pixels);
+        Ok(())
+    }
+
+    fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let mut state = lock(&self.state);
+        if state.failed {
+            return Err(gst::FlowError::Error);
+        }
+        let taken = self.take(&mut state, buffer);
+        drop(state);
+        match taken {
+            Ok(()) => Ok(gst::FlowSuccess::Ok),
+            Err(e) => {
+                self.fail(&e);
+                Err(gst::FlowError::Error)
+            }
+        }
+    }
+
+    fn event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::CustomDownstreamSticky(_) => {
+                let mut state = lock(&self.state);
+                if let Some(info) = SegmentationInfo::of(&event) {
+                    state.info = Some(info);
+                } else if let Some(raster) = RasterInfo::of(&event) {
+                    state.raster = Some(raster);
+                }
+            }
+            gst::EventView::FlushStop(_) => {
+                if let Some(run) = &mut lock(&self.state).run {
+                    run.begin_again();
+                }
+            }
+            gst::EventView::Eos(_) => {
+                if lock(&self.state).failed {
+                    return false;
+                }
+                match self.finish() {
+                    Ok(()) => {}
+                    Err(Error::Cancelled) => return false,
+                    Err(e) => {
+                        self.fail(&e);
+                        return false;
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.parent_event(event)
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        match PlanRef::of(query) {
+            Some(mut plan) => match plan.request() {
+                Some(request) => {
+                    let models = plan.models();
+                    plan.set_answer(&self.answer(&request, models));
+                    true
+                }
+                // Only models have preferences.
+                None => false,
+            },
+            None => BaseSinkImplExt::parent_query(self, query),
+        }
+    }
+}
+
+impl Run {
+    /// After a flush: whatever is not written comes again.
+    fn begin_again(&mut self) {
+        self.cells.clear();
+        self.last = None;
+        if let Some(blending) = &mut self.blending {
+            blending.blender.clear();
+        }
+    }
+
+    /// The blender and sampler for scores of so many bands.
+    fn blending(&mut self, channels: usize, uncertainty: bool, info: Option<&SegmentationInfo>) -> Result<()> {
+        let bands = channels + usize::from(uncertainty);
+        if let Some(blending) = &self.blending {
+            return match blending.blender.bands() == bands && blending.channels == channels {
+                true => Ok(()),
+                false => Err(Error::Tile(format!(
+                    "the tiles' bands changed from {} to {bands} in the middle of a mosaic; take out what changes them",
+                    blending.blender.bands()
+                ))),
+            };
+        }
+        let info = self.info.as_ref().or(info).ok_or_else(|| {
+            Error::Tile(
+                "scores have come, and no GstSegmentationInfo says how they become labels; put `onnxsegment` before \
+                 rastersink"
+                    .into(),
+            )
+        })?;
+        let sampler = Sampler::new(info, channels, self.parts.products())?;
+        self.cells.set_layout(sampler.layout());
+        let (lattice, region, wanted) = (self.work.lattice, self.work.region, self.cells.wanted().clone());
+        let blender = Blender::new(self.grid, self.blend, bands, move |rect| touches(&lattice, &region, &wanted, rect));
+        self.blending = Some(Blending { blender, sampler, channels });
+        Ok(())
+    }
+
+    /// Takes a tile of scores; `None` for one without data.
+    fn take_scores(&mut self, index: usize, scores: Option<&[f32]>) -> Result<()> {
+        let Some(Blending { blender, sampler, .. }) = &mut self.blending else {
+            return Ok(());
+        };
+        let (cells, writer) = (&mut self.cells, &self.writer);
+        blender.add(index, scores, |piece: Piece<'_>| {
+            let samples = sampler.sample(&piece);
+            cells.add(&piece.rect, samples.as_deref()).into_iter().try_for_each(|whole| writer.write(whole))
+        })
+    }
+
+    /// Takes the labels of a tile's core; `None` for a tile without data.
+    fn take_labels(&mut self, core: &Rect, values: Option<Vec<u16>>) -> Result<()> {
+        let depth = self.parts.products()[0].depth;
+        let samples = values.map(|values| products::labels(values, depth)).transpose()?.map(|s| vec![s]);
+        let whole = self.cells.add(core, samples.as_deref());
+        whole.into_iter().try_for_each(|whole| self.writer.write(whole))
+    }
+
+    /// Cells of this process's share that are finished.
+    fn done(&self) -> usize {
+        self.share - self.cells.wanted().len()
+    }
+}
+
+impl RasterSink {
+    /// Posts the one element error that a user sees.
+    fn fail(&self, error: &Error) {
+        if std::mem::replace(&mut lock(&self.state).failed, true) {
+            return;
+        }
+        match error {
+            Error::Setting { .. } | Error::Refused(_) => {
+                gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"))
+            }
+            Error::Read { .. } => gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("{error}")),
+            Error::Write { .. } => gst::element_imp_error!(self, gst::ResourceError::Write, ("{error}")),
+            Error::Tile(_) => gst::element_imp_error!(self, gst::StreamError::Format, ("{error}")),
+            Error::Cancelled => {}
+        }
+    }
+
+    /// Agrees on a run that a source announces, or refuses it.
+    fn answer(&self, request: &RunRequest, models: Option<crate::elements::meta::RunModels>) -> RunAnswer {
+        let refused = RunAnswer { lattice: Default::default(), cores: false, done: Vec::new(), refused: true };
+        let begun = Parts::check_source(&self.targets(), &request.name).and_then(|()| {
+            // What belongs to the source and is no pixel of it.
+            if request.source.get("mask-grid").is_some_and(|grid| !grid.is_null()) {
+                return Err(Error::setting(
+                    "grid",
+                    "source",
+                    "a mask cannot be brought back to the raster's own pixels yet; use grid=model, and gdalwarp on the mask",
+                ));
+            }
+            let (info, settings) = match models {
+                Some(models) => (Some(models.info), models.settings),
+                None => (None, serde_json::Value::Null),
+            };
+            self.begin(request, info, settings)
+        });
+        match begun {
+            Ok(run) => {
+                let blend = run.blend;
+                let done = {
+                    let wanted = run.cells.wanted();
+                    run.work.cells().into_iter().filter(|cell| !wanted.contains(cell)).collect()
+                };
+                let answer = RunAnswer { lattice: run.work.lattice, cores: blend == Blend::Crop, done, refused: false };
+                lock(&self.state).run = Some(run);
+                answer
+            }
+            Err(e) => {
+                self.fail(&e);
+                refused
+            }
+        }
+    }
+
+    /// The files to write, as far as they are known without a run.
+    fn targets(&self) -> Vec<Product> {
+        let outputs = lock(&self.settings).outputs().unwrap_or_default();
+        outputs.into_iter().map(|(kind, path)| Product { kind, depth: Depth::U8, path }).collect()
+    }
+
+    /// Opens the parts of a run.
+    fn begin(&self, request: &RunRequest, info: Option<SegmentationInfo>, models: serde_json::Value) -> Result<Run> {
+        let settings = lock(&self.settings).clone();
+        let (lattice, format, unit) = (settings.lattice()?, settings.format()?, settings.unit_depth()?);
+        let blend = Blend::from(settings.blend);
+        let label_depth = products::label_depth(info.as_ref())?;
+        let product =
+            |(kind, path)| Product { kind, depth: if kind == Kind::Labels { label_depth } else { unit }, path };
+        let all: Vec<Product> = settings.outputs()?.into_iter().map(product).collect();
+        let entries = all.iter().map(|p| Entry { kind: p.kind, depth: p.depth }).collect();
+        let mut manifest = Manifest::new(request.grid, request.region, lattice, blend.name(), entries);
+        manifest.source = request.source.clone();
+        manifest.models = serde_json::json!(info.as_ref().map(|info| &info.models));
+        manifest.settings = models;
+        for product in &all {
+            format
+                .rehearse(product, &products::look(product.kind, product.depth, None, info.as_ref(), blend.name()))?;
+        }
+        let parts = Arc::new(Parts::open(all, manifest, settings.resume.into(), request.shard.count)?);
+        let work = Work { region: request.region, shard: request.shard, lattice };
+        let share = work.cells();
+        let done: BTreeSet<Cell> = parts.done()?.into_iter().collect();
+        let wanted: Vec<Cell> = share.iter().copied().filter(|cell| !done.contains(cell)).collect();
+        let resumed = share.len() - wanted.len();
+        gst::info!(CAT, imp = self, "{} parts to make, {resumed} are there", wanted.len());
+        // Labels have one band; scores say theirs with the first tile.
+        let layout = parts.products().iter().map(|p| (p.depth, 1)).collect();
+        Ok(Run {
+            writer: Writer::start(parts.clone())?,
+            parts,
+            grid: request.grid,
+            work,
+            georeference: request.georeference.clone(),
+            info,
+            blend,
+            cells: Cells::new(lattice, request.region, wanted, layout),
+            blending: None,
+            last: None,
+            tiles: 0,
+            resumed,
+            share: share.len(),
+        })
+    }
+
+    /// A run that nobody has announced: what its first tile tells.
+    fn unannounced(&self, state: &State, meta: &TileMeta) -> Result<Run> {
+        let raster = state.raster.clone().unwrap_or_default();
+        let request = RunRequest {
+            source: serde_json::Value::Null,
+            name: raster.source,
+            georeference: raster.georeference,
+            grid: meta.grid,
+            region: meta.grid.bounds(),
+            shard: Shard::default(),
+        };
+        let settings = serde_json::json!(state.info.as_ref().map(|info| serde_json::json!({
+            "tta": info.tta,
+            "merge": info.merge,
+            "merge-domain": info.domain,
+            "threshold": info.threshold,
+            "label-offset": info.label_offset,
+            "mask-values": info.mask_values,
+        })));
+        self.begin(&request, state.info.clone(), settings)
+    }
+
+    /// Takes a tile.
+    fn take(&self, state: &mut State, buffer: &gst::Buffer) -> Result<()> {
+        let pixels = state.pixels.clone().ok_or_else(|| Error::Tile("a tile has come before its caps".into()))?;
+        let meta = TileMeta::of(buffer, pixels.width(), pixels.height())?.ok_or_else(|| {
+            Error::Tile(
+                "a buffer without GstRasterTileMeta has come, and rastersink cannot know where it belongs; read with \
+                 `rastersrc` or put `tilesplit` before the models, and take out what drops metas on the way"
+                    .into(),
+            )
+        })?;
+        if state.run.is_none() {
+            state.run = Some(self.unannounced(state, &meta)?);
+        }
+        let State { run: Some(run), floats, info, .. } = state else {
+            return Ok(());
+        };
+        if run.grid != meta.grid {
+            return Err(Error::Tile(format!(
+                "a tile of another grid has come, {:?} where the run has {:?}; one rastersink takes one raster",
+                meta.grid, run.grid
+            )));
+        }
+        if run.last.is_some_and(|last| meta.index <= last) {
+            return Err(Error::Tile(format!(
+                "tile {} of {} has come after tile {}; let tiles through in their order",
+                meta.index + 1,
+                meta.grid.count(),
+                run.last.unwrap_or_default() + 1
+            )));
+        }
+        run.last = Some(meta.index);
+        run.tiles += 1;
+        let tile = meta.tile();
+        let empty = buffer.flags().contains(gst::BufferFlags::GAP);
+        let unreadable = || Error::Tile(format!("a buffer of {} bytes cannot be read as its caps say", buffer.size()));
+        match &pixels {
+            Pixels::Raster(format) => {
+                run.blending(format.bands - usize::from(format.uncertainty), format.uncertainty, info.as_ref())?;
+                if empty {
+                    return run.take_scores(tile.index, None);
+                }
+                let map = buffer.map_readable().map_err(|_| unreadable())?;
+                let bytes = map.get(..pixels.size()).ok_or_else(unreadable)?;
+                labels::floats(bytes, floats);
+                run.take_scores(tile.index, Some(floats))
+            }
+            Pixels::Video(_) if empty => run.take_labels(&tile.core, None),
+            Pixels::Video(_) => {
+                let frame = MappedFrame::new(buffer.clone(), &pixels).ok_or_else(unreadable)?;
+                let view = frame.view();
+                let (band, core) = (view.bands[0], tile.core.relative_to(tile.area.x, tile.area.y));
+                let mut values = Vec::with_capacity(core.area());
+                for y in core.y as usize..core.bottom() as usize {
+                    let row = &band.data[y * band.stride + core.x as usize * band.step..];
+                    let row = &row[..core.width as usize * band.step];
+                    match view.format.sample {
+                        // Of 8 bits, 255 is no data.
+                        Sample::U8 => {
+                            values.extend(row.iter().map(|v| if *v == 255 { u16::MAX } else { u16::from(*v) }))
+                        }
+                        _ => values.extend(row.as_chunks::<2>().0.iter().map(|v| u16::from_le_bytes(*v))),
+                    }
+                }
+                run.take_labels(&tile.core, Some(values))
+            }
+        }
+    }
+
+    /// At the end of the stream: writes what is left, and makes the rasters when every part is there.
+    fn finish(&self) -> Result<()> {
+        // Taken out, so that statistics need not wait.
+        let Some(mut run) = lock(&self.state).run.take() else {
+            return Err(Error::Tile(
+                "the stream ended before any tile came, and nothing was written; put `rastersrc` or `tilesplit` before \
+                 rastersink"
+                    .into(),
+            ));
+        };
+        let finished = self.finish_run(&mut run);
+        lock(&self.state).run = Some(run);
+        finished
+    }
+
+    fn finish_run(&self, run: &mut Run) -> Result<()> {
+        run.writer.finish()?;
+        let settings = lock(&self.settings).clone();
+        let folder = run.parts.folder().display().to_string();
+        if !settings.finish {
+            let (done, total) = (run.parts.done()?.len(), run.parts.total());
+            gst::info!(CAT, imp = self, "finish=false: {done} of {total} parts are in {folder}");
+            self.tell("parts", done, total);
+            return Ok(());
+        }
+        let look = |kind: Kind, bands: Option<usize>| {
+            let depth = run.parts.products().iter().find(|p| p.kind == kind).map_or(Depth::U8, |p| p.depth);
+            products::look(kind, depth, bands, run.info.as_ref().or(lock(&self.state).info.as_ref()), run.blend.name())
+        };
+        let mut told = 0;
+        let mut progress = |done: f64| {
+            let percent = (done * 100.0) as usize;
+            if percent > told {
+                told = percent;
+                self.tell("finishing", percent, 100);
+            }
+            !self.stopping.load(Ordering::SeqCst)
+        };
+        match run.parts.finish(&run.georeference, &settings.format()?, &look, &mut progress)? {
+            Outcome::Finished => {
+                self.tell("finished", run.parts.total(), run.parts.total());
+                Ok(())
+            }
+            Outcome::Missing { missing, total } => {
+                // Other shards may be under way; else a run was stopped.
+                let done = total - missing;
+                gst::element_imp_warning!(
+                    self,
+                    gst::ResourceError::NotFound,
+                    ("{done} of {total} parts are in {folder}; run again to resume")
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the application how far it is.
+    fn tell(&self, stage: &str, done: usize, total: usize) {
+        let told = gst::Structure::builder("rastersink-progress")
+            .field("stage", stage)
+            .field("done", done as u64)
+            .field("total", total as u64)
+            .build();
+        let obj = self.obj();
+        let _ = obj.post_message(gst::message::Element::builder(told).src(&*obj).build());
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let state = lock(&self.state);
+        let of = |f: fn(&Run) -> u64| state.run.as_ref().map_or(0, f);
+        gst::Structure::builder("rastersink-stats")
+            .field("tiles", of(|run| run.tiles))
+            .field("parts-done", of(|run| run.done() as u64))
+            .field("parts-total", of(|run| run.share as u64))
+            .field("parts-resumed", of(|run| run.resumed as u64))
+            .build()
+    }
+}

@@ -1,0 +1,162 @@
+//! Files that appear whole or not at all.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Ends the names of files that are being written.
+const TEMPORARY: &str = ".tmp";
+/// Ends the names of folders that are being deleted.
+const GONE: &str = ".gone";
+
+/// What happened, in words.
+pub fn words(e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::StorageFull => "there is no space left on the device".into(),
+        io::ErrorKind::QuotaExceeded => "the disk quota is used up".into(),
+        io::ErrorKind::FileTooLarge => "the file would become larger than the system allows".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::NotFound => "there is no such file or folder".into(),
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
+        _ => e.to_string(),
+    }
+}
+
+/// The folder of a file.
+pub fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// A name that no other process and no other call uses.
+fn unique() -> String {
+    format!("{}-{:016x}", std::process::id(), fastrand::u64(..))
+}
+
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(TEMPORARY)
+}
+
+/// Where a file is written before it gets its name, in the same folder.
+pub fn beside(path: &Path) -> PathBuf {
+    let mut name = prefix(path);
+    name.push(unique());
+    name.push(TEMPORARY);
+    parent(path).join(name)
+}
+
+/// How names by [`beside`] begin.
+fn prefix(path: &Path) -> OsString {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or(OsStr::new("raster")));
+    name.push(".");
+    name
+}
+
+/// Deletes what earlier processes have left by [`beside`]. No other process may be writing.
+pub fn sweep_beside(path: &Path) {
+    let prefix = prefix(path);
+    let ours = |name: &OsStr| {
+        let name = name.as_encoded_bytes();
+        // Sidecars and overviews that GDAL writes have more behind it.
+        name.starts_with(prefix.as_encoded_bytes()) && name.windows(TEMPORARY.len()).any(|w| w == TEMPORARY.as_bytes())
+    };
+    let Ok(entries) = std::fs::read_dir(parent(path)) else { return };
+    for entry in entries.flatten().filter(|entry| ours(&entry.file_name())) {
+        let _ = std::fs::remove_file(entry.path());
+    }
+}
+
+/// A file that is deleted unless it gets its name.
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    /// Writes a file, down to the disk.
+    pub fn write(folder: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let path = folder.join(format!(".{}{TEMPORARY}", unique()));
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let temporary = Temporary(path);
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(temporary)
+    }
+
+    pub fn rename(self, to: &Path) -> io::Result<()> {
+        std::fs::rename(&self.0, to)?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Makes a file with its content, at once.
+///
+/// # Errors
+/// `AlreadyExists` where another process is first.
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = parent(path);
+    let temporary = Temporary::write(&folder, bytes)?;
+    match std::fs::hard_link(&temporary.0, path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
+        // A file system without links. Whoever reads it half written refuses, and nothing is lost.
+        Err(_) => {
+            let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+        }
+    }
+    sync_folder(Some(&folder))
+}
+
+/// Brings a folder's names to the disk.
+pub fn sync_folder(folder: Option<&Path>) -> io::Result<()> {
+    let folder = folder.filter(|f| *f != Path::new("")).unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some file systems have no such thing.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
+}
+
+/// Brings a file that somebody else has written to the disk.
+pub fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The names in a folder.
+pub fn names(folder: &Path) -> io::Result<Vec<String>> {
+    std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Takes a folder away at once, and then deletes it; [`sweep`] deletes what stays of it.
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
+    let mut gone = folder.as_os_str().to_owned();
+    gone.push(format!(".{}{GONE}", unique()));
+    let gone = PathBuf::from(gone);
+    std::fs::rename(folder, &gone)?;
+    let _ = std::fs::remove_dir_all(gone);
+    Ok(())
+}
+
+/// Deletes what is left of folders that [`remove_folder`] took away and did not come to delete.
+pub fn sweep(folder: &Path) {
+    let mut prefix = folder.file_name().unwrap_or_default().to_owned();
+    prefix.push(".");
+    let ours = |name: &OsStr| {
+        let name = name.as_encoded_bytes();
+        name.starts_with(prefix.as_encoded_bytes()) && name.ends_with(GONE.as_bytes())
+    };
+    let Ok(entries) = std::fs::read_dir(parent(folder)) else { return };
+    for entry in entries.flatten().filter(|entry| ours(&entry.file_name())) {
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
+}
