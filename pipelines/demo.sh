@@ -4,7 +4,8 @@
 #   pipelines/demo.sh
 #
 # Writes out/mask.png, out/overlay.png and out/uncertainty.png in one run, then out/overlay.webm, a window moving over
-# the scene; then prints how well single models and ensembles do on the third of the scene that no model has seen.
+# the scene; prints how well single models and ensembles do on the third of the scene that no model has seen; and ends with
+# out/mosaic.tif, the scene's mask as a GeoTIFF that lies at the right place in QGIS, with colours and class names.
 #
 # Variables: MODELS=models/fold*.onnx  TTA=flips  OUT=out  FRAMES=75 and SIDE=384 of the moving window
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -29,3 +30,6 @@ publish overlay.webm "$OUT/overlay.webm"
 
 cd "$repo"
 "${CARGO:-cargo}" run --quiet --release --example scores
+
+launch rastersrc location="${scene%.png}.tif" ! onnxsegment model-file="$MODELS" tta=d4 ! rastersink location="$OUT/mosaic.tif"
+echo "$OUT/mosaic.tif"

@@ -14,8 +14,12 @@ raster=${1:-${scene%.png}.tif}
 need "$raster"
 mkdir -p "$OUT"
 
-launch rastersrc location="$raster" bands="${2:-3,2,1}" window="${3-600,0,300,900}" \
-  ! onnxsegment model-file="$MODELS" tta="${TTA:-flips}" scale="${SCALE:-0}" input-range="${INPUT_RANGE:-}" \
+scaling=()
+[ -z "${SCALE:-}" ] || scaling+=("scale=$SCALE")
+[ -z "${INPUT_RANGE:-}" ] || scaling+=("input-range=$INPUT_RANGE")
+
+launch rastersrc location="$raster" bands="${2:-3,2,1}" window="${3:-600,0,300,900}" \
+  ! onnxsegment model-file="$MODELS" tta="${TTA:-flips}" "${scaling[@]}" \
   ! rastersink location="$OUT/mosaic-bands.tif"
 
 echo "$OUT/mosaic-bands.tif"

@@ -12,7 +12,7 @@ repo=$PWD
 release=${CARGO_TARGET_DIR:-$repo/target}/release
 case $release in /*) ;; *) release=$repo/$release ;; esac
 export GST_PLUGIN_PATH=$release${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
-for file in "$release/libgstonnxsegment.so" out/scene.png out/truth.png; do
+for file in "$release/libgstonnxsegment.so" out/scene.png out/scene.tif out/truth.png; do
   if [ ! -e "$file" ]; then
     echo "tests/shell/run.sh: $file is missing; run \`make build\`" >&2
     echo "shell: 0 passed, 1 failed"
@@ -25,7 +25,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/out"
 ln -s "$repo/models" "$work/models"
-cp out/scene.png out/truth.png "$work/out"
+cp out/scene.png out/scene.tif out/truth.png "$work/out"
 
 passed=0
 failed=0
@@ -99,6 +99,25 @@ leftovers() { # nothing half-written under any name
   [ -z "$found" ] || fail "left behind: $found"
 }
 
+# A GeoTIFF of labels at the scene's place: its size, where it begins, its classes' names and colours, and not one label alone.
+labels() { # TIF WIDTH HEIGHT LEFT
+  local info
+  info=$(gdalinfo -stats "$1") || return 1
+  grep -qx "Size is $2, $3" <<<"$info" || fail "$1 is not $2 x $3" || return 1
+  grep -q "Origin = ($4\." <<<"$info" || fail "$1 does not begin at $4" || return 1
+  grep -q 'LAYOUT=COG' <<<"$info" || fail "$1 is no cloud-optimised GeoTIFF" || return 1
+  grep -q 'NoData Value=255' <<<"$info" || fail "$1 has no nodata value" || return 1
+  grep -q '1: building' <<<"$info" || fail "$1 has no class names" || return 1
+  grep -q '1: 255,64,64,255' <<<"$info" || fail "$1 has no colours" || return 1
+  grep -q 'Minimum=0.000, Maximum=1.000' <<<"$info" || fail "$1 does not hold two labels" || return 1
+  [ ! -e "$1.parts" ] || fail "$1.parts is left behind"
+}
+
+same() { # TIF TIF: pixel for pixel
+  local a b
+  a=$(gdalinfo -checksum "$1" | grep Checksum) && b=$(gdalinfo -checksum "$2" | grep Checksum) && [ "$a" = "$b" ] || fail "$1 and $2 differ"
+}
+
 # ---- the scripts
 
 check_picture() { size out/mask.png 900 900 && mask out/mask.png 0 255; }
@@ -117,8 +136,21 @@ check_tee_record() { video out/record.webm 25 && video out/record-mask.webm 25; 
 check_uncertainty() { grey out/probability.png && grey out/uncertainty.png && size out/uncertainty.png 900 900; }
 check_demo() {
   mask out/mask.png 0 255 && grey out/uncertainty.png && colour out/overlay.png && video out/overlay.webm 25 &&
-    grep -q 'three folds' "$work/log"
+    grep -q 'three folds' "$work/log" && labels out/mosaic.tif 900 900 733601
 }
+check_mosaic() { labels out/mosaic.tif 900 900 733601; }
+check_mosaic_views() {
+  labels out/mosaic-labels.tif 900 900 733601 && gdalinfo out/mosaic-probability.tif | grep -q 'Description = building' &&
+    gdalinfo out/mosaic-uncertainty.tif | grep -q 'Scale:0.003937'
+}
+check_mosaic_bands() { labels out/mosaic-bands.tif 300 900 733901; }
+whole() { # TTA: the same in one run, by tiles of the same size
+  gst-launch-1.0 -q rastersrc location=out/scene.tif tile-size=256 ! onnxsegment model-file="models/fold*.onnx" tta="$1" \
+    ! rastersink location=out/whole.tif
+}
+check_mosaic_shards() { labels out/mosaic-shards.tif 900 900 733601 && whole flips && same out/whole.tif out/mosaic-shards.tif; }
+check_mosaic_resume() { labels out/mosaic-resume.tif 900 900 733601 && whole d4 && same out/whole.tif out/mosaic-resume.tif; }
+check_big_picture() { size out/big-picture.png 900 900 && mask out/big-picture.png 0 255; }
 check_other() { [ -n "$(find out -newer "$work/started" -type f)" ] || fail "it wrote nothing into out/"; }
 
 for script in pipelines/*.sh; do
@@ -142,8 +174,10 @@ check_readme() { # every location=out/… of a filesink, by its name and kind
       *-probability.png | *-uncertainty.png) grey "$file" || return 1 ;;
       *-overlay.png) colour "$file" || return 1 ;;
       *.webm) video "$file" 25 || return 1 ;;
+      *mosaic*-probability.tif | *mosaic*-uncertainty.tif) gdalinfo "$file" | grep -q Scale: || return 1 ;;
+      *.tif) labels "$file" 900 900 733601 || return 1 ;;
     esac
-  done < <(grep -oE 'filesink location=[^ ]+' "$work/readme.sh" | sed 's/.*=//')
+  done < <(grep -oE '(filesink |rastersink |uncertainty-|probability-)location=[^ ]+' "$work/readme.sh" | sed 's/.*=//')
 }
 
 if [ ! -e "$work/out/record.webm" ]; then # for those who ask for README lines alone
