@@ -23,7 +23,7 @@ use super::onnx::OnnxFile;
 use super::pixels::{Conversion, Frame, FrameFormat, Planes};
 use super::runtime::{self, Model, Policy, Provider, SessionOptions};
 use super::settings::{Fact, MemberSettings, Named, Settings, Source};
-use super::spec::{self, ElementType, Form, Link, ModelSpec, OutputShape};
+use super::spec::{self, Form, Link, ModelSpec, OutputShape};
 use super::stage::{Slot, Stage};
 use super::tta::Transform;
 
@@ -155,6 +155,8 @@ pub struct Plan {
     by_member: Vec<usize>,
     /// Runs that may go on at a time: fewer than threads where memory holds no more.
     runs_at_once: usize,
+    /// For each conversion, planes of frames that are done, for those to come.
+    spare: Vec<Mutex<Vec<Planes>>>,
 }
 
 impl Plan {
@@ -228,6 +230,18 @@ impl Job {
     fn finish(&self, result: Result<Arc<Merged>>) {
         lock(&self.outcome).get_or_insert(result);
         self.done.notify_all();
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        for (planes, spare) in self.planes.iter_mut().zip(&self.plan.spare) {
+            let mut spare = lock(spare);
+            // As many as frames are converted side by side, and one that is shown meanwhile.
+            if spare.len() <= self.plan.runs_at_once {
+                spare.extend(planes.take());
+            }
+        }
     }
 }
 
@@ -459,7 +473,8 @@ impl Ensemble {
             });
             by_member.push(k);
         }
-        let mut plan = Plan { format, conversions, by_member, runs_at_once: self.inner.threads };
+        let spare = conversions.iter().map(|_| Mutex::default()).collect();
+        let mut plan = Plan { format, conversions, by_member, runs_at_once: self.inner.threads, spare };
         plan.runs_at_once = self.fit_memory(&plan)?;
         Ok(Arc::new(plan))
     }
@@ -771,7 +786,8 @@ impl Inner {
     fn planes<'a>(&self, job: &'a Job, conversion: usize) -> &'a Planes {
         job.planes[conversion].get_or_init(|| {
             let begin = Instant::now();
-            let planes = job.plan.conversions[conversion].run(&job.frame.view());
+            let spare = lock(&job.plan.spare[conversion]).pop();
+            let planes = job.plan.conversions[conversion].run(&job.frame.view(), spare);
             self.count(&self.counters.convert, begin);
             planes
         })
@@ -868,11 +884,7 @@ fn probe_smallest(session: &mut Session, spec: &ModelSpec) -> Result<((usize, us
 
 fn probe(session: &mut Session, spec: &ModelSpec, (height, width): (usize, usize)) -> Result<OutputShape> {
     let count = spec.input.channels.saturating_mul(height).saturating_mul(width);
-    let planes = match spec.input.element {
-        ElementType::F32 => Planes::F32(vec![0.0; count]),
-        ElementType::F16 => Planes::F16(vec![half::f16::ZERO; count]),
-        ElementType::U8 => Planes::U8(vec![0; count]),
-    };
+    let planes = Planes::zeros(spec.input.element, count);
     let batch = spec.input.batch.unwrap_or(1);
     let slot = Slot { planes: &planes, transform: Transform::Identity };
     let needed = count.saturating_mul(spec.input.element.size());

@@ -63,6 +63,14 @@ pub fn all_finite(v: &[f32]) -> bool {
     worst < 0x7f80_0000
 }
 
+/// to = f(from). What `f` captures it must own, so that the compiler knows that writing to `to` does not change it.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn map<S, D>(from: &[S], to: &mut [D], f: impl Fn(&S) -> D) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = f(from);
+    }
+}
+
 /// sum += weight · v
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub fn add(sum: &mut [f32], v: &[f32], weight: f32) {

@@ -1,8 +1,10 @@
 //! A borrowed view of a frame, whatever its format, and its one conversion to the planes a model reads.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::error::{Error, Result, count};
+use super::math;
 use super::spec::{ElementType, InputSpec};
 
 /// How one sample is stored.
@@ -52,6 +54,41 @@ pub struct Band<'a> {
     pub step: usize,
     /// Bytes from a row to the next.
     pub stride: usize,
+}
+
+impl Band<'_> {
+    /// Writes row `y`, each sample through `value`.
+    pub fn row<T>(&self, sample: Sample, y: usize, value: impl Fn(f32) -> T + Copy, to: &mut [T]) {
+        let (from, step) = (&self.data[y * self.stride..], self.step);
+        match sample {
+            Sample::U8 => samples(from, step, move |[b]| value(b as f32), to),
+            Sample::U16Le => samples(from, step, move |b| value(u16::from_le_bytes(b) as f32), to),
+            Sample::U16Be => samples(from, step, move |b| value(u16::from_be_bytes(b) as f32), to),
+            Sample::I16Le => samples(from, step, move |b| value(i16::from_le_bytes(b) as f32), to),
+            Sample::F32Le => samples(from, step, move |b| value(f32::from_le_bytes(b)), to),
+        }
+    }
+}
+
+/// Writes samples of `N` bytes that lie `step` bytes apart.
+fn samples<const N: usize, T>(from: &[u8], step: usize, value: impl Fn([u8; N]) -> T + Copy, to: &mut [T]) {
+    /// Where `K`, the samples of a pixel, is constant, the compiler takes pixels apart with vector instructions.
+    fn pixels<const K: usize, S: Copy, T>(from: &[S], value: impl Fn(S) -> T + Copy, to: &mut [T]) {
+        // The last pixel may be cut: a band's view starts at the band, not at the pixel.
+        let Some((last, others)) = to.split_last_mut() else { return };
+        let end = others.len() * K;
+        math::map(from[..end].as_chunks::<K>().0, others, move |pixel| value(pixel[0]));
+        *last = value(from[end]);
+    }
+    let (all, _) = from.as_chunks::<N>();
+    match step {
+        _ if step == N => pixels::<1, _, _>(all, value, to),
+        _ if step == 3 * N => pixels::<3, _, _>(all, value, to),
+        _ if step == 4 * N => pixels::<4, _, _>(all, value, to),
+        _ => to.iter_mut().enumerate().for_each(|(x, to)| {
+            *to = value(*from[x * step..].first_chunk().expect("FrameView::check has measured the band"));
+        }),
+    }
 }
 
 /// A frame, borrowed: interleaved and planar formats, padding and offsets are all bands with a step and a stride.
@@ -105,12 +142,18 @@ pub enum Unit {
 }
 
 impl Scaling {
-    fn apply(&self, v: f32, channel: usize) -> f32 {
-        let x = match self.unit {
-            Unit::Divisor(d) => v / d,
-            Unit::Range(lo, hi) => ((v - lo) / (hi - lo)).clamp(0.0, 1.0),
-        };
-        (x - self.mean[channel]) / self.std[channel]
+    /// The function of one channel.
+    fn of(&self, channel: usize) -> impl Fn(f32) -> f32 + Copy + use<> {
+        let (unit, mean, std) = (self.unit, self.mean[channel], self.std[channel]);
+        // Most models state neither; a division is dear, and this one would change nothing.
+        let normal = mean == 0.0 && std == 1.0;
+        move |v| {
+            let x = match unit {
+                Unit::Divisor(d) => v / d,
+                Unit::Range(lo, hi) => ((v - lo) / (hi - lo)).clamp(0.0, 1.0),
+            };
+            if normal { x } else { (x - mean) / std }
+        }
     }
 }
 
@@ -204,56 +247,52 @@ impl Conversion {
         plane.saturating_mul(self.bands.len() * self.element.size())
     }
 
-    /// Converts a frame: scaled, channels in the model's order, padded at the right and the bottom.
-    pub fn run(&self, frame: &FrameView<'_>) -> Planes {
-        match self.element {
-            ElementType::F32 => Planes::F32(self.planes(frame, |v| v)),
-            ElementType::F16 => Planes::F16(self.planes(frame, f16::from_f32)),
+    /// Converts a frame: scaled, channels in the model's order, padded at the right and the bottom. `spare` is what
+    /// became of an earlier frame, to be written over: fresh memory takes longer to get than to fill.
+    pub fn run(&self, frame: &FrameView<'_>, spare: Option<Planes>) -> Planes {
+        let scaled = |channel: usize, y: usize, to: &mut [f32]| {
+            frame.bands[self.bands[channel]].row(frame.format.sample, y, self.scaling.of(channel), to);
+        };
+        let mut row = vec![0.0; frame.format.width];
+        let mut planes = spare.unwrap_or_else(|| Planes::zeros(self.element, 0));
+        match &mut planes {
+            Planes::F32(planes) => self.fill(&frame.format, planes, scaled),
+            Planes::F16(planes) => self.fill(&frame.format, planes, |channel, y, to| {
+                scaled(channel, y, &mut row);
+                to.convert_from_f32_slice(&row);
+            }),
             // A model that takes bytes takes them as they are; a stated range fills the bytes' own range.
-            ElementType::U8 => {
-                let full = matches!(self.scaling.unit, Unit::Range(..));
-                Planes::U8(self.planes(frame, move |v| (if full { v * 255.0 } else { v }).round() as u8))
-            }
-        }
-    }
-
-    fn planes<T: Copy + Default>(&self, frame: &FrameView<'_>, finish: impl Fn(f32) -> T) -> Vec<T> {
-        let mut planes = Vec::with_capacity(self.bands.len() * self.height * self.width);
-        let (height, width) = (frame.format.height, frame.format.width);
-        for (channel, band) in self.bands.iter().enumerate() {
-            let band = &frame.bands[*band];
-            let top = planes.len();
-            let value = |v: f32| finish(self.scaling.apply(v, channel));
-            let table: [T; 256] = match frame.format.sample {
-                Sample::U8 => std::array::from_fn(|v| value(v as f32)),
-                _ => [T::default(); 256],
-            };
-            for y in 0..height {
-                let from = &band.data[y * band.stride..];
-                let left = planes.len();
-                match frame.format.sample {
-                    Sample::U8 => bytes(from, band.step, width, &table, &mut planes),
-                    Sample::U16Le => {
-                        words(from, band.step, width, |b| value(u16::from_le_bytes(b) as f32), &mut planes)
-                    }
-                    Sample::U16Be => {
-                        words(from, band.step, width, |b| value(u16::from_be_bytes(b) as f32), &mut planes)
-                    }
-                    Sample::I16Le => {
-                        words(from, band.step, width, |b| value(i16::from_le_bytes(b) as f32), &mut planes)
-                    }
-                    Sample::F32Le => words(from, band.step, width, |b| value(f32::from_le_bytes(b)), &mut planes),
-                }
-                for x in width..self.width {
-                    planes.push(planes[left + reflect(x, width)]);
-                }
-            }
-            for y in height..self.height {
-                let row = top + reflect(y, height) * self.width;
-                planes.extend_from_within(row..row + self.width);
+            Planes::U8(planes) => {
+                let most = if matches!(self.scaling.unit, Unit::Range(..)) { 255.0 } else { 1.0 };
+                self.fill(&frame.format, planes, |channel, y, to| {
+                    scaled(channel, y, &mut row);
+                    math::map(&row, to, move |v| (v * most).round() as u8);
+                });
             }
         }
         planes
+    }
+
+    /// Fills planes with rows that `row` writes, by channel and row of the frame, and pads them.
+    fn fill<T: Copy + Default>(
+        &self,
+        frame: &FrameFormat,
+        planes: &mut Vec<T>,
+        mut row: impl FnMut(usize, usize, &mut [T]),
+    ) {
+        planes.resize(self.bands.len() * self.height * self.width, T::default());
+        for (channel, plane) in planes.chunks_exact_mut(self.height * self.width).enumerate() {
+            for (y, to) in plane.chunks_exact_mut(self.width).take(frame.height).enumerate() {
+                row(channel, y, &mut to[..frame.width]);
+                for x in frame.width..self.width {
+                    to[x] = to[reflect(x, frame.width)];
+                }
+            }
+            for y in frame.height..self.height {
+                let from = reflect(y, frame.height) * self.width;
+                plane.copy_within(from..from + self.width, y * self.width);
+            }
+        }
     }
 }
 
@@ -265,6 +304,16 @@ pub enum Planes {
     U8(Vec<u8>),
 }
 
+impl Planes {
+    pub fn zeros(element: ElementType, count: usize) -> Self {
+        match element {
+            ElementType::F32 => Planes::F32(vec![0.0; count]),
+            ElementType::F16 => Planes::F16(vec![f16::ZERO; count]),
+            ElementType::U8 => Planes::U8(vec![0; count]),
+        }
+    }
+}
+
 /// The index that stands for `i` beyond a line of `n`: reflection without repeating the edge (numpy `reflect`,
 /// "reflect-101"), folded as often as needed. A line of 1 repeats.
 pub fn reflect(i: usize, n: usize) -> usize {
@@ -274,31 +323,6 @@ pub fn reflect(i: usize, n: usize) -> usize {
     let period = 2 * (n - 1);
     let k = i % period;
     if k < n { k } else { period - k }
-}
-
-/// Appends one row of 8-bit samples, each through the table.
-fn bytes<T: Copy>(from: &[u8], step: usize, width: usize, table: &[T; 256], to: &mut Vec<T>) {
-    // A constant step lets the compiler drop the bounds checks.
-    fn fixed<const STEP: usize, T: Copy>(from: &[u8], width: usize, table: &[T; 256], to: &mut Vec<T>) {
-        // The last pixel's chunk may be cut: a band's view starts at the band, not at the pixel.
-        let last = (width - 1) * STEP;
-        to.extend(from[..last].chunks_exact(STEP).map(|pixel| table[pixel[0] as usize]));
-        to.push(table[from[last] as usize]);
-    }
-    match step {
-        1 => fixed::<1, T>(from, width, table, to),
-        3 => fixed::<3, T>(from, width, table, to),
-        4 => fixed::<4, T>(from, width, table, to),
-        _ => to.extend((0..width).map(|x| table[from[x * step] as usize])),
-    }
-}
-
-/// Appends one row of samples of `N` bytes.
-fn words<const N: usize, T>(from: &[u8], step: usize, width: usize, value: impl Fn([u8; N]) -> T, to: &mut Vec<T>) {
-    to.extend((0..width).map(|x| {
-        let word: &[u8; N] = from[x * step..].first_chunk().expect("FrameView::check has measured the band");
-        value(*word)
-    }));
 }
 
 #[cfg(test)]
@@ -366,7 +390,7 @@ mod tests {
                 height: height + grow % 7,
                 width: width + grow,
             };
-            let Planes::F32(planes) = plan.run(&view) else { panic!("float planes") };
+            let Planes::F32(planes) = plan.run(&view, None) else { panic!("float planes") };
             prop_assert_eq!(planes.len(), bands * plan.height * plan.width);
             for c in 0..bands {
                 for y in 0..plan.height {
@@ -395,13 +419,15 @@ mod tests {
             height: 1,
             width: 4,
         };
-        let Planes::U8(raw) = plan(ElementType::U8, Unit::Divisor(1.0)).run(&view) else { panic!("bytes") };
+        let Planes::U8(raw) = plan(ElementType::U8, Unit::Divisor(1.0)).run(&view, None) else { panic!("bytes") };
         assert_eq!(raw, data);
-        let Planes::U8(stretched) = plan(ElementType::U8, Unit::Range(100.0, 200.0)).run(&view) else {
+        let Planes::U8(stretched) = plan(ElementType::U8, Unit::Range(100.0, 200.0)).run(&view, None) else {
             panic!("bytes")
         };
         assert_eq!(stretched, [0, 0, 255, 255]);
-        let Planes::F16(halves) = plan(ElementType::F16, Unit::Divisor(255.0)).run(&view) else { panic!("halves") };
+        let Planes::F16(halves) = plan(ElementType::F16, Unit::Divisor(255.0)).run(&view, None) else {
+            panic!("halves")
+        };
         assert_eq!(halves[3], f16::ONE);
     }
 }

@@ -197,40 +197,33 @@ pub fn overlay(
     work: &mut Work,
 ) {
     let weight = (style.alpha.clamp(0.0, 1.0) * 256.0) as u32;
-    let paint: Vec<Option<[u8; 3]>> = (0..merged.classes() as u16).map(|c| style.palette.colour(c)).collect();
+    // For each class, how much of a pixel stays, of 256, and what its colour adds.
+    let paint = |class| match style.palette.colour(class) {
+        Some(colour) => (256 - weight, colour.map(|v| v as u32 * weight)),
+        None => (256, [0; 3]),
+    };
+    let paints: Vec<(u32, [u32; 3])> = (0..merged.classes() as u16).map(paint).collect();
+    let (lo, hi) = style.range;
+    let is_byte = frame.format.sample == Sample::U8;
+    let byte = move |v: f32| if is_byte { v as u8 } else { ((v - lo) / (hi - lo) * 255.0).clamp(0.0, 255.0) as u8 };
+    let mut lines = [(); 3].map(|()| vec![0; merged.width]);
     let mut labels = std::mem::take(&mut work.labels);
     for (y, rows) in bands(merged) {
         decision.classes(merged, y, rows, &mut labels, work);
-        for (r, row) in labels.chunks_exact(merged.width).enumerate() {
-            let to = &mut canvas.data[(y + r) * canvas.stride..];
-            for (x, (class, to)) in row.iter().zip(to.chunks_mut(canvas.step)).enumerate() {
-                for (k, to) in to.iter_mut().take(3).enumerate() {
-                    let band = if frame.bands.len() < 3 { 0 } else { k };
-                    let v = byte(frame, band, x, y + r, style.range) as u32;
-                    *to = match paint[*class as usize] {
-                        Some(colour) => ((v * (256 - weight) + colour[k] as u32 * weight) >> 8) as u8,
-                        None => v as u8,
-                    };
+        for (y, row) in (y..).zip(labels.chunks_exact(merged.width)) {
+            for (k, line) in lines.iter_mut().enumerate() {
+                let band = if frame.bands.len() < 3 { 0 } else { k };
+                frame.bands[band].row(frame.format.sample, y, byte, line);
+            }
+            let to = canvas.data[y * canvas.stride..].chunks_exact_mut(canvas.step);
+            for (x, (class, to)) in row.iter().zip(to).enumerate() {
+                let (stays, added) = paints[*class as usize];
+                for (k, line) in lines.iter().enumerate() {
+                    to[k] = ((line[x] as u32 * stays + added[k]) >> 8) as u8;
                 }
-                if let Some(alpha) = to.get_mut(3) {
-                    *alpha = 255;
-                }
+                to[3..].fill(255);
             }
         }
     }
     work.labels = labels;
-}
-
-/// One sample as 8 bits.
-fn byte(frame: &FrameView<'_>, band: usize, x: usize, y: usize, (lo, hi): (f32, f32)) -> u8 {
-    let band = &frame.bands[band];
-    let at = &band.data[y * band.stride + x * band.step..];
-    let v = match frame.format.sample {
-        Sample::U8 => return at[0],
-        Sample::U16Le => u16::from_le_bytes([at[0], at[1]]) as f32,
-        Sample::U16Be => u16::from_be_bytes([at[0], at[1]]) as f32,
-        Sample::I16Le => i16::from_le_bytes([at[0], at[1]]) as f32,
-        Sample::F32Le => f32::from_le_bytes([at[0], at[1], at[2], at[3]]),
-    };
-    ((v - lo) / (hi - lo) * 255.0).clamp(0.0, 255.0) as u8
 }

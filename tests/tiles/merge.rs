@@ -382,9 +382,10 @@ fn everything_that_can_be_wrong_with_tiles_is_one_error() {
     };
     let later = |index: usize| stamped(tile(index), 9);
     type Step = (String, gst::Buffer);
+    type Case = (Option<SegmentationInfo>, &'static str, Vec<Step>, &'static [&'static str]);
     let step = |index: usize, buffer: gst::Buffer| -> Step { (scores_caps(&grid, index, 1), buffer) };
     let named = || Some(info(1, "probability", "sigmoid"));
-    let cases: Vec<(Option<SegmentationInfo>, &str, Vec<Step>, &[&str])> = vec![
+    let cases: Vec<Case> = vec![
         (named(), "", vec![step(0, bare(0))], &["without GstRasterTileMeta", "put `tilesplit` before"]),
         (named(), "", vec![step(1, tile(0)), step(5, tile(5))], &["tile 6 of 12", "where tile 2 of 12", "was due"]),
         (named(), "", vec![step(2, tile(2))], &["tile 3 of 12 has come where a frame begins"]),

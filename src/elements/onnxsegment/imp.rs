@@ -905,7 +905,9 @@ impl OnnxSegment {
             // GStreamer itself refuses frames of some gigabytes; anything else is no raster.
             let sized = caps.structure(0).is_some_and(|s| s.has_field("width") && s.has_field("height"));
             let problem = match sized {
-                true => "are no frame that GStreamer can hold in memory; scale it down, or read the file by `rastersrc`",
+                true => {
+                    "are no frame that GStreamer can hold in memory; scale it down, or read the file by `rastersrc`"
+                }
                 false => "are no raw pixels that this element takes; put `videoconvert` before onnxsegment",
             };
             self.post(&Error::Frame(format!("the caps {caps} {problem}")));

@@ -13,7 +13,7 @@ use super::CAT;
 use crate::elements::blend::BlendMode;
 use crate::elements::caps::{self, MappedFrame, Pixels, RasterFormat};
 use crate::elements::labels::{self, Labels};
-use crate::elements::meta::{SegmentationInfo, TileMeta};
+use crate::elements::meta::{RasterInfo, SegmentationInfo, TileMeta};
 use crate::elements::resize;
 use crate::engine::lock;
 use crate::engine::pixels::{Frame as _, Sample};
@@ -72,6 +72,8 @@ struct Stream {
     /// Of the tiles that come now, and their caps.
     tile: Option<(Pixels, gst::Caps)>,
     info: Option<SegmentationInfo>,
+    /// The tiles are of one raster, each with a time of its own.
+    of_raster: bool,
     output: Option<Output>,
     frame: Option<Frame>,
     /// Events that wait for the first caps.
@@ -285,7 +287,7 @@ impl TileMerge {
             },
         };
         match &stream.frame {
-            Some(frame) => self.check(frame, &kind, &meta, &buffer)?,
+            Some(frame) => self.check(frame, &kind, &meta, &buffer, stream.of_raster)?,
             None => {
                 if meta.index != 0 {
                     return Err(format!(
@@ -314,7 +316,14 @@ impl TileMerge {
     }
 
     /// Whether a tile is the one that is due.
-    fn check(&self, frame: &Frame, kind: &Kind, meta: &TileMeta, buffer: &gst::BufferRef) -> Result<(), Fault> {
+    fn check(
+        &self,
+        frame: &Frame,
+        kind: &Kind,
+        meta: &TileMeta,
+        buffer: &gst::BufferRef,
+        of_raster: bool,
+    ) -> Result<(), Fault> {
         let count = frame.grid.count();
         if frame.kind != *kind {
             return Err(format!(
@@ -323,7 +332,8 @@ impl TileMerge {
             )
             .into());
         }
-        if frame.grid == meta.grid && frame.next == meta.index && same_time(&frame.buffer, buffer) {
+        let of_frame = of_raster || same_time(&frame.buffer, buffer);
+        if frame.grid == meta.grid && frame.next == meta.index && of_frame {
             return Ok(());
         }
         let time =
@@ -500,6 +510,9 @@ impl TileMerge {
             gst::EventView::CustomDownstreamSticky(_) => {
                 if let Some(info) = SegmentationInfo::of(&event) {
                     lock(&self.stream).info = Some(info);
+                }
+                if RasterInfo::of(&event).is_some() {
+                    lock(&self.stream).of_raster = true;
                 }
                 self.forward(event, forward)
             }

@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("tilemerge", gst::DebugColorFlags::empty(), Some("Puts tiles together"))
-});
+static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| gst::DebugCategory::new("tilemerge", gst::DebugColorFlags::empty(), Some("Puts tiles together")));
 
 glib::wrapper! {
     /// The element. See `gst-inspect-1.0 tilemerge` for its properties.

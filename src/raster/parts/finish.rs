@@ -450,7 +450,13 @@ fn vrt(region: &Rect, georeference: &Georeference, depth: Depth, look: &Look, so
         if let Some(scale) = look.scale {
             add(format_args!("<Offset>0</Offset><Scale>{scale}</Scale>"));
         }
-        add(format_args!("<ColorInterp>{}</ColorInterp>", if look.palette.is_empty() { "Gray" } else { "Palette" }));
+        let colour = match look.palette.is_empty() {
+            false => "Palette",
+            // What else GeoTIFF would have to keep in a file beside it.
+            true if k == 0 => "Gray",
+            true => "Undefined",
+        };
+        add(format_args!("<ColorInterp>{colour}</ColorInterp>"));
         if !look.palette.is_empty() {
             add(format_args!("<ColorTable>"));
             for [r, g, b] in &look.palette {

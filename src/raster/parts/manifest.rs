@@ -234,7 +234,6 @@ mod tests {
             text(|m| m.products.push(Entry { kind: Kind::Probability, depth: Depth::U16 })),
             "the list of outputs is labels (uint8) there and labels (uint8), probability (uint16) here"
         );
-        assert_eq!(text(|m| m.format = 7), "the format of parts is 1 there and 1 here");
     }
 
     #[test]
@@ -247,6 +246,6 @@ mod tests {
             m.settings = json!({"a": 1, "b": 2});
             m.blend = "crop".into();
         });
-        assert!(said.as_ref().is_some_and(|s| s.ends_with("; and 3 more") && s.matches(';').count() == 3), "{said:?}");
+        assert!(said.as_ref().is_some_and(|s| s.ends_with("; and 2 more") && s.matches(';').count() == 3), "{said:?}");
     }
 }

@@ -452,7 +452,8 @@ fn a_source_is_known_by_any_of_its_names_and_files() {
     let labels = folder.0.join("labels.tif");
     std::os::unix::fs::symlink(&labels, folder.0.join("link.tif")).unwrap();
     let vrt = folder.0.join("all.vrt");
-    gdal::programs::raster::build_vrt(Some(&vrt), &[Dataset::open(&labels).unwrap()], None).unwrap().close().unwrap();
+    let copied = std::process::Command::new("gdal_translate").args(["-q", "-of", "VRT"]).args([&labels, &vrt]).status();
+    assert!(copied.unwrap().success());
     let check = |source: &Path| Parts::check_source(&products(&folder), source.to_str().unwrap());
     for source in [&labels, &folder.0.join("link.tif"), &vrt] {
         let error = check(source).unwrap_err().to_string();
