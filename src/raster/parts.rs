@@ -84,6 +84,8 @@ pub struct Parts {
     identity: String,
     /// Another process has finished the run before this one began.
     finished: bool,
+    /// This process has begun the run, and shares it with no other.
+    own: bool,
 }
 
 const MANIFEST: &str = "manifest.json";
@@ -128,7 +130,7 @@ impl Parts {
     pub fn open(products: Vec<Product>, manifest: Manifest, resume: Resume, shards: usize) -> Result<Parts> {
         let folder = folder(&products[0].path);
         let identity = manifest.identity();
-        let mut parts = Parts { folder, products, manifest, identity, finished: false };
+        let mut parts = Parts { folder, products, manifest, identity, finished: false, own: false };
         for product in &parts.products {
             check_target(product)?;
         }
@@ -158,7 +160,7 @@ impl Parts {
                 parts.folder.display()
             )));
         }
-        parts.begin()?;
+        parts.own = parts.begin()? && shards == 1;
         Ok(parts)
     }
 
@@ -233,8 +235,16 @@ impl Parts {
         }
     }
 
-    /// Makes the folder and its manifest, unless another process is first; then adopts that one's.
-    fn begin(&self) -> Result<()> {
+    /// Takes the folder away again where nothing has come of the run, so that a corrected one finds nothing in its way.
+    pub fn abandon(&self) {
+        let nothing = |names: Vec<String>| names.iter().all(|name| is_ours(name) && parse(name).is_none());
+        if self.own && files::names(&self.folder).is_ok_and(nothing) {
+            let _ = files::remove_folder(&self.folder);
+        }
+    }
+
+    /// Makes the folder and its manifest, unless another process is first; then adopts that one's. Whether this is first.
+    fn begin(&self) -> Result<bool> {
         let unwritable = |e: &io::Error| {
             self.failed(format!("the folder of parts {} cannot be made: {}", self.folder.display(), files::words(e)))
         };
@@ -246,10 +256,10 @@ impl Parts {
         let text = self.manifest.text();
         let path = self.folder.join(MANIFEST);
         match files::create(&path, text.as_bytes()) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 let there = std::fs::read_to_string(&path).map_err(|e| unwritable(&e))?;
-                self.check(&there)
+                self.check(&there).map(|()| false)
             }
             Err(e) => Err(unwritable(&e)),
         }

@@ -46,6 +46,11 @@ impl Drop for Watchdog {
 
 /// GStreamer with the plugin, where every warning is fatal. Keep what it returns until the test ends.
 pub fn start() -> Watchdog {
+    start_for(60)
+}
+
+/// The same for a test that may take longer.
+pub fn start_for(seconds: u64) -> Watchdog {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         // As G_DEBUG=fatal_warnings, which GLib reads before main begins.
@@ -53,7 +58,7 @@ pub fn start() -> Watchdog {
         gst::init().unwrap();
         gstonnxsegment::plugin_register_static().unwrap();
     });
-    Watchdog::new(60)
+    Watchdog::new(seconds)
 }
 
 pub fn root() -> PathBuf {

@@ -107,7 +107,8 @@ pub fn run_models(ensemble: &Ensemble, palette: &Palette) -> Result<RunModels> {
         "tta": info.tta,
         "merge": info.merge,
         "merge-domain": info.domain,
-        "threshold": info.threshold,
+        // As the user wrote it, not as the nearest number of 32 bits.
+        "threshold": info.threshold.and_then(|t| t.to_string().parse::<f64>().ok()),
         "label-offset": info.label_offset,
         "mask-values": info.mask_values,
         "uncertainty-kind": info.uncertainty,

@@ -123,25 +123,36 @@ impl ElementImpl for RasterSink {
         });
         &TEMPLATES
     }
+
+    fn change_state(&self, change: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        // Not in `start`, after whose failure GstBaseSink posts an error of its own.
+        if change == gst::StateChange::ReadyToPaused {
+            *lock(&self.state) = State::default();
+            self.stopping.store(false, Ordering::SeqCst);
+            let settings = lock(&self.settings).clone();
+            let checked = settings.outputs().and_then(|_| {
+                settings.lattice()?;
+                settings.unit_depth()?;
+                settings.format()
+            });
+            checked.map_err(|e| {
+                self.fail(&e);
+                gst::StateChangeError
+            })?;
+        }
+        self.parent_change_state(change)
+    }
 }
 
 impl BaseSinkImpl for RasterSink {
-    fn start(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = State::default();
-        self.stopping.store(false, Ordering::SeqCst);
-        let settings = lock(&self.settings).clone();
-        let checked = settings.outputs().and_then(|_| {
-            settings.lattice()?;
-            settings.unit_depth()?;
-            settings.format()
-        });
-        checked.map(|_| ()).map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ["{e}"]))
-    }
-
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         // Without the lock: the writer still writes what it was given.
-        let state = std::mem::take(&mut *lock(&self.state));
-        drop(state);
+        let run = std::mem::take(&mut *lock(&self.state)).run;
+        if let Some(run) = run {
+            let parts = run.parts.clone();
+            drop(run);
+            parts.abandon();
+        }
         Ok(())
     }
 

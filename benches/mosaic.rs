@@ -1,0 +1,573 @@
+//! Mosaics: speed beside plain ONNX Runtime, GeoDeep and MONAI; memory and time by size; a sparse raster of ten thousand
+//! million pixels; runs that are killed; what blending does to the result.
+//!
+//! `cargo bench --bench mosaic -- [--only speed,peers,size,sparse,killed,blends] [--model FILE] [--side N] [--rounds N] [--kills N]`
+//!
+//! Rasters are made from the demo scene (`make setup`) and kept in `.cache/mosaic`. Pipelines run in processes of their own, so
+//! that each has its own peak of memory. The peers need `.cache/venv`, which `make bench` makes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use gdal::raster::{Buffer, RasterCreationOptions};
+use gdal::{Dataset, DriverManager};
+use gst::prelude::*;
+use gstonnxsegment::engine::runtime::environment;
+use gstonnxsegment::raster::grid::Stated;
+use gstonnxsegment::raster::{Grid, Preference, Rect};
+use ort::session::Session;
+use ort::value::TensorRef;
+
+const TILE: i64 = 1024;
+const OVERLAP: i64 = 64;
+const HOME: &str = env!("CARGO_MANIFEST_DIR");
+
+struct Options {
+    model: String,
+    /// Side of the raster that speed is measured on.
+    side: usize,
+    rounds: usize,
+    kills: usize,
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|k| arguments.get(k + 1)).cloned();
+    gst::init()?;
+    gstonnxsegment::plugin_register_static()?;
+    if let Some(pipeline) = value("--child") {
+        return child(&pipeline);
+    }
+    std::fs::create_dir_all(cache(""))?;
+    let number = |name: &str, default: usize| value(name).map_or(Ok(default), |n| n.parse());
+    let options = Options {
+        model: value("--model").unwrap_or(format!("{HOME}/models/fold0.onnx")),
+        side: number("--side", 12_000)?,
+        rounds: number("--rounds", 3)?,
+        kills: number("--kills", 50)?,
+    };
+    let only = value("--only");
+    let sections: [(&str, fn(&Options) -> Result<()>); 6] = [
+        ("speed", speed),
+        ("peers", peers),
+        ("size", size),
+        ("sparse", sparse),
+        ("killed", killed),
+        ("blends", blends),
+    ];
+    for (name, run) in sections {
+        if only.as_ref().is_none_or(|o| o.split(',').any(|o| o == name)) {
+            println!("\n## {name}\n");
+            run(&options)?;
+        }
+    }
+    Ok(())
+}
+
+// ---- pipelines in processes of their own
+
+/// What a process tells of itself.
+struct Run {
+    seconds: f64,
+    peak_mib: f64,
+}
+
+/// Plays a pipeline; prints how long it took and the most memory that was resident.
+fn child(pipeline: &str) -> Result<()> {
+    let pipeline = gst::parse::launch(pipeline)?;
+    let bus = pipeline.bus().context("a pipeline")?;
+    let begin = Instant::now();
+    pipeline.set_state(gst::State::Playing)?;
+    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = bus.timed_pop_filtered(gst::ClockTime::NONE, &ends).context("an end")?;
+    pipeline.set_state(gst::State::Null)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    if let gst::MessageView::Error(error) = message.view() {
+        anyhow::bail!("{} ({:?})", error.error(), error.debug());
+    }
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("VmHWM")?;
+    let kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
+    println!("{}", serde_json::json!({ "seconds": seconds, "peak_mib": kib / 1024.0 }));
+    Ok(())
+}
+
+fn start(pipeline: &str) -> Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    Ok(command.args(["--child", pipeline]).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?)
+}
+
+fn finish(process: Child) -> Result<Run> {
+    let output = process.wait_with_output()?;
+    ensure!(output.status.success(), "a process failed: {}", output.status);
+    let text = String::from_utf8(output.stdout)?;
+    let told: serde_json::Value = serde_json::from_str(text.lines().last().context("no figures")?)?;
+    let number = |name: &str| told[name].as_f64().context("a number");
+    Ok(Run { seconds: number("seconds")?, peak_mib: number("peak_mib")? })
+}
+
+fn pipeline(input: &Path, source: &str, model: &str, sink: &str) -> String {
+    format!(
+        "rastersrc location=\"{}\" {source} ! onnxsegment model-file=\"{model}\" ! rastersink {sink} resume=auto",
+        input.display()
+    )
+}
+
+// ---- rasters
+
+fn cache(name: &str) -> PathBuf {
+    Path::new(HOME).join(".cache/mosaic").join(name)
+}
+
+/// Removes what an earlier run wrote.
+fn fresh(name: &str) -> Result<PathBuf> {
+    let path = cache(name);
+    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_dir_all(path.with_extension("tif.parts"));
+    Ok(path)
+}
+
+/// The demo scene, band after band.
+fn scene() -> Result<(Vec<Vec<u8>>, usize)> {
+    let file = Dataset::open(Path::new(HOME).join("out/scene.tif")).context("out/scene.tif: run `make setup`")?;
+    let side = file.raster_size().0;
+    let bands = (1..=3).map(|k| Ok(file.rasterband(k)?.read_band_as::<u8>()?.data().to_vec()));
+    Ok((bands.collect::<Result<_>>()?, side))
+}
+
+/// A new GeoTIFF of three bands, nodata 0, half-metre pixels.
+fn create(path: &Path, (width, height): (usize, usize)) -> Result<Dataset> {
+    let options = RasterCreationOptions::from_iter([
+        "TILED=YES",
+        "BLOCKXSIZE=512",
+        "BLOCKYSIZE=512",
+        "COMPRESS=DEFLATE",
+        "ZLEVEL=1",
+        "PREDICTOR=2",
+        "INTERLEAVE=PIXEL",
+        "SPARSE_OK=TRUE",
+        "BIGTIFF=IF_SAFER",
+        "PHOTOMETRIC=RGB",
+    ]);
+    let driver = DriverManager::get_driver_by_name("GTiff")?;
+    let mut file = driver.create_with_band_type_with_options::<u8, _>(path, width, height, 3, &options)?;
+    file.set_spatial_ref(&gdal::spatial_ref::SpatialRef::from_epsg(32616)?)?;
+    file.set_geo_transform(&[733_601.0, 0.5, 0.0, 3_725_139.0, 0.0, -0.5])?;
+    for k in 1..=3 {
+        file.rasterband(k)?.set_no_data_value(Some(0.0))?;
+    }
+    Ok(file)
+}
+
+/// Writes the demo scene, repeated and mirrored so that it goes on without a step, into a window of a raster.
+fn fill(file: &Dataset, window: Rect) -> Result<()> {
+    const STRIP: i64 = 512;
+    let (scene, side) = scene()?;
+    let fold = |k: i64| {
+        let k = k as usize % (2 * side);
+        if k < side { k } else { 2 * side - 1 - k }
+    };
+    let width = window.width as usize;
+    for top in (window.y..window.bottom()).step_by(STRIP as usize) {
+        let rows = STRIP.min(window.bottom() - top);
+        for (k, pixels) in scene.iter().enumerate() {
+            let row = |y: i64| (window.x..window.right()).map(move |x| pixels[fold(y) * side + fold(x)]);
+            let data: Vec<u8> = (top..top + rows).flat_map(row).collect();
+            let size = (width, rows as usize);
+            file.rasterband(k + 1)?.write((window.x as isize, top as isize), size, &mut Buffer::new(size, data))?;
+        }
+    }
+    Ok(())
+}
+
+/// The demo scene repeated to a size, made once.
+fn repeated(width: usize, height: usize) -> Result<PathBuf> {
+    let path = cache(&format!("scene-{width}x{height}.tif"));
+    if !path.exists() {
+        let new = cache("new.tif");
+        let file = create(&new, (width, height))?;
+        fill(&file, Rect::new(0, 0, width as i64, height as i64))?;
+        file.close()?;
+        std::fs::rename(&new, &path)?;
+    }
+    Ok(path)
+}
+
+fn labels(path: &Path) -> Result<Vec<u8>> {
+    Ok(Dataset::open(path)?.rasterband(1)?.read_band_as::<u8>()?.data().to_vec())
+}
+
+/// Share of labels that are the same.
+fn agreement(a: &Path, b: &Path) -> Result<f64> {
+    let (a, b) = (labels(a)?, labels(b)?);
+    ensure!(a.len() == b.len(), "rasters of different sizes");
+    Ok(a.iter().zip(&b).filter(|(a, b)| a == b).count() as f64 / a.len() as f64)
+}
+
+// ---- speed
+
+fn tiles() -> String {
+    format!("tile-size={TILE} overlap={OVERLAP}")
+}
+
+/// The sizes of all tiles of the square raster.
+fn areas(options: &Options) -> Result<Vec<(usize, usize)>> {
+    let side = options.side as i64;
+    let stated = Stated { tile: Some(TILE), overlap: Some(OVERLAP) };
+    let grid = Grid::fit(side, side, stated, &Preference { multiple: 16, ..Preference::default() })?;
+    let area = |k| grid.tile(k).area;
+    Ok((0..grid.count()).map(|k| (area(k).width as usize, area(k).height as usize)).collect())
+}
+
+/// Plain ONNX Runtime: `sessions` at a time run the same tiles on ready tensors, and do nothing else.
+fn plain(model: &str, areas: &[(usize, usize)], sessions: usize, threads: Option<usize>) -> Result<f64> {
+    let session = || -> Result<Session> {
+        let mut builder = Session::builder(environment()?)?;
+        if let Some(threads) = threads {
+            builder = builder.with_intra_threads(threads).map_err(|e| anyhow::anyhow!("{e}"))?;
+        }
+        builder.commit_from_file(model).with_context(|| model.to_string())
+    };
+    let mut sessions: Vec<Session> = (0..sessions).map(|_| session()).collect::<Result<_>>()?;
+    let noise: Vec<f32> = (0..3 * TILE * TILE).map(|k| ((k * 2_654_435_761) >> 9 & 255) as f32 / 255.0).collect();
+    let next = AtomicUsize::new(0);
+    let begin = Instant::now();
+    std::thread::scope(|scope| -> Result<()> {
+        let work = |session: &mut Session| -> Result<()> {
+            while let Some((width, height)) = areas.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let shape = [1, 3, *height as i64, *width as i64];
+                session.run(ort::inputs![TensorRef::from_array_view((shape, &noise[..3 * width * height]))?])?;
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = sessions.iter_mut().map(|s| scope.spawn(move || work(s))).collect();
+        threads.into_iter().try_for_each(|t| t.join().expect("no panic"))
+    })?;
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+/// Whole rasters from file to COG, beside plain ONNX Runtime on tiles of the same sizes, turn by turn.
+fn speed(options: &Options) -> Result<()> {
+    let raster = repeated(options.side, options.side)?;
+    let areas = areas(options)?;
+    let unique = (options.side * options.side) as f64 / 1e6;
+    let inferred = areas.iter().map(|(w, h)| w * h).sum::<usize>() as f64 / 1e6;
+    let cores = std::thread::available_parallelism()?.get();
+    println!(
+        "{} x {} pixels, {}, {cores} cores, {} tiles of {TILE} pixels that overlap by {OVERLAP}: {unique:.1} million unique \
+         pixels, {inferred:.1} million inferred, {:.1} % more",
+        options.side,
+        options.side,
+        name(&options.model),
+        areas.len(),
+        100.0 * (inferred / unique - 1.0),
+    );
+    plain(&options.model, &areas[..4.min(areas.len())], 1, None)?; // warms up
+    let (mut ratios, mut rates) = (Vec::new(), [Vec::new(), Vec::new(), Vec::new()]);
+    let mut peak = 0.0;
+    for _ in 0..options.rounds {
+        let a = plain(&options.model, &areas, 1, None)?;
+        let b = plain(&options.model, &areas, cores, Some(1))?;
+        let out = fresh("speed.tif")?;
+        let sink = format!("location=\"{}\"", out.display());
+        let c = finish(start(&pipeline(&raster, &tiles(), &options.model, &sink))?)?;
+        ratios.push(a.min(b) / c.seconds);
+        rates.iter_mut().zip([a, b, c.seconds]).for_each(|(rates, seconds)| rates.push(seconds));
+        peak = c.peak_mib.max(peak);
+    }
+    println!("\n| | seconds | million pixels/s, inferred | unique |\n|---|---|---|---|");
+    let what =
+        ["(a) one session, all cores", "(b) one session per core", "(c) rastersrc ! onnxsegment ! rastersink, COG"];
+    for (what, seconds) in what.iter().zip(rates) {
+        let seconds = median(seconds);
+        println!("| {what} | {seconds:.1} | {:.2} | {:.2} |", inferred / seconds, unique / seconds);
+    }
+    println!("\n(c) / better of (a), (b): **{}**; peak memory of (c): {peak:.0} MiB", summary(&ratios));
+    Ok(())
+}
+
+/// The same raster and model by GeoDeep and MONAI, with the pipeline before each.
+fn peers(options: &Options) -> Result<()> {
+    let python = Path::new(HOME).join(".cache/venv/bin/python");
+    ensure!(python.exists(), "{}: `make bench` makes it", python.display());
+    let peer = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new(&python)
+            .arg(Path::new(HOME).join("benches/peers.py"))
+            .args(arguments)
+            .stderr(Stdio::inherit())
+            .output()?;
+        ensure!(output.status.success(), "peers.py {}: {}", arguments.join(" "), output.status);
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let raster = repeated(options.side, options.side)?;
+    let fixed = cache("fixed.onnx").display().to_string();
+    peer(&["tile", &options.model, &TILE.to_string(), &fixed])?;
+    let unique = (options.side * options.side) as f64 / 1e6;
+    let ours = fresh("ours.tif")?;
+    let sink = format!("location=\"{}\"", ours.display());
+    println!(
+        "| | seconds | million pixels/s | peak memory | (c) is faster by | labels as (c) has them |\n|---|---|---|---|---|---|"
+    );
+    let row = |what: &str, seconds: f64, peak: f64, rest: String| {
+        println!("| {what} | {seconds:.1} | {:.2} | {:.0} MiB | {rest}", unique / seconds, peak);
+    };
+    for who in ["geodeep", "monai"] {
+        fresh("ours.tif")?;
+        let c = finish(start(&pipeline(&raster, &tiles(), &options.model, &sink))?)?;
+        row("(c)", c.seconds, c.peak_mib, "| |".into());
+        let out = fresh(&format!("{who}.tif"))?;
+        let told = peer(&[who, &raster.display().to_string(), &fixed, &out.display().to_string()])?;
+        let told: serde_json::Value = serde_json::from_str(told.lines().last().context("no figures")?)?;
+        let (seconds, peak) = (told["seconds"].as_f64().context("seconds")?, told["peak_mib"].as_f64().unwrap_or(0.0));
+        let same = agreement(&ours, &out)?;
+        row(who, seconds, peak, format!("**{:.2}** | {:.2} % |", seconds / c.seconds, 100.0 * same));
+    }
+    Ok(())
+}
+
+// ---- memory and time
+
+/// Peak memory and time by height, width and overlap, with a model that costs almost nothing.
+fn size(_: &Options) -> Result<()> {
+    let model = format!("{HOME}/tests/models/softmax2.onnx");
+    let out = cache("size.tif");
+    println!("| width | height | tile, overlap | peak memory | seconds | ns per pixel |\n|---|---|---|---|---|---|");
+    let row = |width: usize, height: usize, overlap: usize| -> Result<()> {
+        fresh("size.tif")?;
+        let raster = repeated(width, height)?;
+        let source = format!("tile-size=512 overlap={overlap}");
+        let run = finish(start(&pipeline(&raster, &source, &model, &format!("location=\"{}\"", out.display())))?)?;
+        println!(
+            "| {width} | {height} | 512, {overlap} | {:.0} MiB | {:.1} | {:.0} |",
+            run.peak_mib,
+            run.seconds,
+            run.seconds * 1e9 / (width * height) as f64
+        );
+        Ok(())
+    };
+    row(512, 512, 64)?;
+    for height in [2048, 4096, 8192, 16_384] {
+        row(8192, height, 64)?;
+    }
+    for width in [4096, 16_384, 32_768] {
+        row(width, 2048, 64)?;
+    }
+    for overlap in [128, 256] {
+        row(8192, 2048, overlap)?;
+        row(32_768, 2048, overlap)?;
+    }
+    Ok(())
+}
+
+/// 100,000 × 100,000 pixels, of which some islands have data.
+fn sparse(options: &Options) -> Result<()> {
+    const SIDE: i64 = 100_000;
+    const ISLAND: i64 = 1500;
+    let path = cache("sparse.tif");
+    let islands =
+        (0..24).map(|k: i64| Rect::new(k * 61_813 % (SIDE - ISLAND), k * 37_139 % (SIDE - ISLAND), ISLAND, ISLAND));
+    let islands: Vec<Rect> = islands.chain([Rect::new(SIDE - ISLAND, SIDE - ISLAND, ISLAND, ISLAND)]).collect();
+    if !path.exists() {
+        let new = cache("new.tif");
+        let file = create(&new, (SIDE as usize, SIDE as usize))?;
+        islands.iter().try_for_each(|island| fill(&file, *island))?;
+        file.close()?;
+        std::fs::rename(&new, &path)?;
+    }
+    let small = cache("island.tif");
+    if !small.exists() {
+        let file = create(&small, (ISLAND as usize, ISLAND as usize))?;
+        fill(&file, Rect::new(0, 0, ISLAND, ISLAND))?;
+        file.close()?;
+    }
+    let run = |input: &Path, output: &str| -> Result<(Run, PathBuf)> {
+        let out = fresh(output)?;
+        let sink = format!("location=\"{}\"", out.display());
+        Ok((finish(start(&pipeline(input, &tiles(), &options.model, &sink))?)?, out))
+    };
+    let (one, _) = run(&small, "island-labels.tif")?;
+    let (all, out) = run(&path, "sparse-labels.tif")?;
+    println!("| | seconds | peak memory | size of the file |\n|---|---|---|---|");
+    println!("| one island, {ISLAND} x {ISLAND} pixels | {:.1} | {:.0} MiB | |", one.seconds, one.peak_mib);
+    let bytes = std::fs::metadata(&out)?.len() as f64 / 1e6;
+    println!(
+        "| {SIDE} x {SIDE} pixels with {} islands | {:.1} | {:.0} MiB | {bytes:.1} MB |",
+        islands.len(),
+        all.seconds,
+        all.peak_mib
+    );
+    let file = Dataset::open(&out)?;
+    let band = file.rasterband(1)?;
+    let size = (ISLAND as usize, ISLAND as usize);
+    for island in &islands {
+        let found = band.read_as::<u8>((island.x as isize, island.y as isize), size, size, None)?;
+        ensure!(found.data().iter().all(|label| *label < 2), "a pixel with data has no label");
+    }
+    Ok(())
+}
+
+// ---- killed
+
+/// Killed at random moments and resumed, alone and as shards.
+fn killed(options: &Options) -> Result<()> {
+    let raster = repeated(3000, 2000)?;
+    let command = |out: &Path, source: &str, sink: &str| {
+        let sink = format!("location=\"{}\" part-size=1024,256 {sink}", out.display());
+        pipeline(&raster, &format!("tile-size=512 overlap=64 {source}"), &options.model, &sink)
+    };
+    let whole = fresh("whole.tif")?;
+    let begin = Instant::now();
+    finish(start(&command(&whole, "", ""))?)?;
+    let time = begin.elapsed();
+    let expected = labels(&whole)?;
+
+    let (mut kills, mut runs, mut in_parts) = (0, 0, Vec::new());
+    while kills < options.kills {
+        let out = fresh("killed.tif")?;
+        loop {
+            let mut process = start(&command(&out, "", ""))?;
+            if kills < options.kills {
+                std::thread::sleep(time.mul_f64(fastrand::f64()));
+                if process.try_wait()?.is_none() {
+                    process.kill()?;
+                    process.wait()?;
+                    kills += 1;
+                    let parts = std::fs::read_dir(out.with_extension("tif.parts"));
+                    in_parts.push(parts.map_or(0, |folder| folder.count()));
+                    continue;
+                }
+            }
+            finish(process)?;
+            break;
+        }
+        ensure!(labels(&out)? == expected, "other pixels after {kills} kills");
+        runs += 1;
+    }
+    in_parts.sort_unstable();
+    println!(
+        "{kills} kills in {runs} runs of {:.1} s: the same pixels each time. Files in the parts' folder when killed: {in_parts:?}",
+        time.as_secs_f64()
+    );
+
+    let mut rounds = 0;
+    for _ in 0..options.kills.div_ceil(10) {
+        let out = fresh("shards.tif")?;
+        let shards = (1..=4).map(|k| start(&command(&out, &format!("shard={k}/4"), "")));
+        let mut shards: Vec<Child> = shards.collect::<Result<_>>()?;
+        for shard in [0, 2, 3] {
+            std::thread::sleep(Duration::from_secs_f64(time.as_secs_f64() * 0.4 * fastrand::f64()));
+            shards[shard].kill()?;
+        }
+        for shard in &mut shards {
+            shard.wait()?;
+        }
+        if !out.exists() {
+            finish(start(&command(&out, "", ""))?)?;
+        }
+        ensure!(labels(&out)? == expected, "other pixels after killed shards");
+        rounds += 1;
+    }
+    println!(
+        "{rounds} times four shards, three of them killed, then a whole run that fills the holes: the same pixels each time."
+    );
+    Ok(())
+}
+
+// ---- blends
+
+/// How far tiles are from the whole picture, by blend and overlap, and how much of a step shows where they meet.
+fn blends(options: &Options) -> Result<()> {
+    let border = 88;
+    let (whole, side) = scores(&options.model, 900, 0, "crop")?;
+    println!(
+        "Scores of the demo scene by tiles of 256 pixels, against one tile of the whole scene, {border} pixels or more from the border.\n"
+    );
+    println!(
+        "| overlap | blend | largest difference | mean | labels that differ | step where tiles meet |\n|---|---|---|---|---|---|"
+    );
+    for (overlap, blend) in [0, 32, 64, 128].into_iter().flat_map(|o| {
+        let blends: &[&str] =
+            if o == 0 { &["crop"] } else { &["crop", "linear", "hann", "gaussian", "gaussian-nnunet"] };
+        blends.iter().map(move |b| (o, *b))
+    }) {
+        let (found, _) = scores(&options.model, 256, overlap, blend)?;
+        let inner = (border..side - border).flat_map(|y| (border..side - border).map(move |x| y * side + x));
+        let (mut most, mut sum, mut other, mut count) = (0f32, 0f64, 0usize, 0usize);
+        for k in inner {
+            let difference = (found[k] - whole[k]).abs();
+            most = most.max(difference);
+            sum += difference as f64;
+            other += usize::from((found[k] >= 0.5) != (whole[k] >= 0.5));
+            count += 1;
+        }
+        let step = seams(&found, &whole, side, 256 - overlap as usize, overlap as usize / 2);
+        println!(
+            "| {overlap} | `{blend}` | {most:.1e} | {:.1e} | {:.3} % | {step:.2} |",
+            sum / count as f64,
+            100.0 * other as f64 / count as f64
+        );
+    }
+    println!(
+        "\nStep: mean difference of neighbours across the lines where tiles or their overlaps begin, divided by the same of the \
+         whole picture."
+    );
+    Ok(())
+}
+
+/// The last band of scores of the demo scene, and its side.
+fn scores(model: &str, tile: i64, overlap: i64, blend: &str) -> Result<(Vec<f32>, usize)> {
+    let scene = Path::new(HOME).join("out/scene.tif");
+    let tile = if tile == 900 { 912 } else { tile };
+    let line = format!(
+        "rastersrc location=\"{}\" tile-size={tile} overlap={overlap} ! onnxsegment model-file=\"{model}\" \
+         ! tilemerge blend={blend} ! raster/x-raw ! appsink name=out sync=false",
+        scene.display()
+    );
+    let pipeline = gst::parse::launch(&line)?.downcast::<gst::Pipeline>().ok().context("a pipeline")?;
+    let sink = pipeline.by_name("out").and_then(|e| e.downcast::<gst_app::AppSink>().ok()).context("an appsink")?;
+    pipeline.set_state(gst::State::Playing)?;
+    let sample = sink.pull_sample();
+    pipeline.set_state(gst::State::Null)?;
+    let sample = sample.context("a frame of scores")?;
+    let s = sample.caps().and_then(|c| c.structure(0)).context("caps")?;
+    let (bands, side) = (s.get::<i32>("bands")? as usize, s.get::<i32>("width")? as usize);
+    let map = sample.buffer().context("a buffer")?.map_readable()?;
+    let floats: Vec<f32> = map.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Ok((floats[(bands - 1) * side * side..].to_vec(), side))
+}
+
+fn seams(scores: &[f32], whole: &[f32], side: usize, step: usize, halo: usize) -> f64 {
+    let across = |scores: &[f32]| -> f64 {
+        let lines = (1..side / step + 1).flat_map(|k| [k * step - halo, k * step, k * step + halo]);
+        let lines = lines.filter(|line| *line > 0 && *line < side);
+        lines
+            .flat_map(|line| {
+                (0..side).map(move |k| {
+                    let vertical = scores[k * side + line] - scores[k * side + line - 1];
+                    let horizontal = scores[line * side + k] - scores[(line - 1) * side + k];
+                    (vertical.abs() + horizontal.abs()) as f64
+                })
+            })
+            .sum()
+    };
+    across(scores) / across(whole)
+}
+
+// ---- figures
+
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn summary(values: &[f64]) -> String {
+    let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
+    format!("{:.3} ({least:.3} to {most:.3})", median(values.to_vec()))
+}

@@ -1,0 +1,17 @@
+//! Mosaics from file to file: against the Python reference, against whole-image inference, killed and resumed, real
+//! and large ones. What single elements promise is tested elsewhere.
+#![cfg(feature = "raster")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod child;
+mod golden;
+mod killed;
+mod large;
+mod raster;
+mod real;
+mod refused;
+mod sink;
+mod source;
+mod whole;
