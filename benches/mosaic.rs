@@ -50,7 +50,8 @@ fn main() -> Result<()> {
         kills: number("--kills", 50)?,
     };
     let only = value("--only");
-    let sections: [(&str, fn(&Options) -> Result<()>); 6] = [
+    type Section = (&'static str, fn(&Options) -> Result<()>);
+    let sections: [Section; 6] = [
         ("speed", speed),
         ("peers", peers),
         ("size", size),

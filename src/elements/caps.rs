@@ -201,7 +201,7 @@ impl Pixels {
 
 /// A frame, mapped for reading, that any thread may read.
 pub enum MappedFrame {
-    Video(gst_video::VideoFrame<gst_video::video_frame::Readable>, FrameFormat),
+    Video(Box<gst_video::VideoFrame<gst_video::video_frame::Readable>>, FrameFormat),
     Raster(gst::MappedBuffer<gst::buffer::Readable>, RasterFormat),
 }
 
@@ -209,7 +209,9 @@ impl MappedFrame {
     /// `None` when the buffer cannot be mapped as its caps say.
     pub fn new(buffer: gst::Buffer, pixels: &Pixels) -> Option<Self> {
         match pixels {
-            Pixels::Video(info) => Self::video(buffer, info).map(|frame| MappedFrame::Video(frame, pixels.format())),
+            Pixels::Video(info) => {
+                Self::video(buffer, info).map(|frame| MappedFrame::Video(Box::new(frame), pixels.format()))
+            }
             Pixels::Raster(format) => {
                 let mapped = buffer.into_mapped_buffer_readable().ok()?;
                 (mapped.size() >= pixels.size()).then(|| MappedFrame::Raster(mapped, format.clone()))

@@ -298,7 +298,8 @@ impl Parts {
         let whole = |cell: &Cell| self.products.iter().all(|p| parts.contains(&(p.kind, *cell)));
         Ok(all
             .into_iter()
-            .filter_map(|cell| (whole(&cell) || blank.contains(&cell)).then(|| (cell, whole(&cell))))
+            .filter(|cell| whole(cell) || blank.contains(cell))
+            .map(|cell| (cell, whole(&cell)))
             .collect())
     }
 

@@ -1,6 +1,6 @@
 //! Reading rasters with GDAL: what a raster is, its pixels with their validity, and a thread that reads tiles ahead.
 //!
-//! Pixels are read in [units](units) of whole blocks, each once, whatever tiles need them; resampling is done on top.
+//! Pixels are read in units of whole blocks, each once, whatever tiles need them; resampling is done on top.
 
 mod ground;
 mod load;

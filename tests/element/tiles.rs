@@ -17,7 +17,7 @@ fn grid() -> Grid {
 }
 
 fn tile(mut buffer: gst::Buffer, index: usize, valid: Option<Vec<u8>>) -> gst::Buffer {
-    let meta = TileMeta { grid: grid(), index, valid: valid.map(|v| gst::glib::Bytes::from_owned(v)) };
+    let meta = TileMeta { grid: grid(), index, valid: valid.map(gst::glib::Bytes::from_owned) };
     meta.attach(buffer.make_mut()).unwrap();
     buffer
 }
@@ -137,7 +137,7 @@ fn whatever_comes_first_in_the_peers_caps_is_given() {
 fn pixels_without_data_have_no_class_no_score_and_no_colour() {
     let _w = start();
     let valid: Vec<u8> = (0..40 * 32).map(|k| u8::from(k % 7 != 0)).collect();
-    let nodata = |k: usize| k % 7 == 0;
+    let nodata = |k: usize| k.is_multiple_of(7);
 
     let all = element("sigmoid", &[("palette", "#00ff00,#ff0000"), ("overlay-alpha", "1")]);
     let mut h = harness(&all);

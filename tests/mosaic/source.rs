@@ -122,7 +122,7 @@ fn pixels_without_data_are_marked_by_value_alpha_and_nan() {
     let _watchdog = common::start();
     let folder = Folder::new("gone");
     let path = folder.path("in.tif");
-    let gone = |x: usize, y: usize| x < 32 || (x + y) % 5 == 0;
+    let gone = |x: usize, y: usize| x < 32 || (x + y).is_multiple_of(5);
     let check = |settings: &str| {
         let samples = tiles(&format!("rastersrc location={path} {settings} tile-size=16 overlap=0"));
         assert_eq!(samples.len(), 12);

@@ -147,7 +147,7 @@ fn nodata_in_is_nodata_out_and_all_else_is_predicted() {
     let sizes = [1, 2, 3, 5, 8, 13, 31];
     for (width, height) in sizes.iter().flat_map(|w| sizes.iter().map(|h| (*w, *h))) {
         // Blocks, single pixels, and for some sizes nothing at all.
-        let gone = |x: usize, y: usize| (x / 7 + y / 5) % 3 == 1 || (x * 13 + y * 29 + width) % 11 == 0;
+        let gone = |x: usize, y: usize| (x / 7 + y / 5) % 3 == 1 || (x * 13 + y * 29 + width).is_multiple_of(11);
         let raster = Raster::new(3, (width, height), |b, x, y| if gone(x, y) { 0 } else { texture(b, x, y).max(1) });
         raster.write(&input, Some(0.0), false);
         common::launch(&format!(

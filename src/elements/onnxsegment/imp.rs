@@ -1042,7 +1042,9 @@ impl OnnxSegment {
         let run = plan.request().is_some();
         let added = match run {
             false => tiles::preference(&ensemble).map(|preference| plan.set_preference(&preference)),
-            true => palette.and_then(|palette| Ok(plan.set_models(&tiles::run_models(&ensemble, &palette)?))),
+            true => palette
+                .and_then(|palette| tiles::run_models(&ensemble, &palette))
+                .map(|models| plan.set_models(&models)),
         };
         match added {
             Ok(()) => !run || self.outputs().iter().any(|o| o.pad.peer_query(query)),
