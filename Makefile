@@ -15,7 +15,7 @@ PLUGIN_DIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export ORT
 
-.PHONY: help setup build demo test lint bench install uninstall clean
+.PHONY: help setup build demo test lint bench peers install uninstall clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,12 @@ lint: setup ## check formatting, clippy and the documentation
 bench: build .cache/unet2m.onnx ## run the benchmarks (minutes; see BENCHMARKS.md)
 	$(CARGO) bench $(CARGOFLAGS) --bench pipeline -- --unet .cache/unet2m.onnx
 	$(CARGO) bench $(CARGOFLAGS) --bench kernels
+	$(CARGO) bench $(CARGOFLAGS) --bench mosaic -- --only speed,size,sparse,killed,blends
+
+peers: build ## compare mosaics with GeoDeep and MONAI (downloads PyTorch; see BENCHMARKS.md)
+	python3 -m venv .cache/venv
+	.cache/venv/bin/pip install --quiet -r benches/requirements-peers.txt
+	$(CARGO) bench $(CARGOFLAGS) --bench mosaic -- --only speed,peers --rounds 1
 
 # A U-Net of two million random parameters; too large to keep, quick to make.
 .cache/unet2m.onnx: tests/models/make_models.py

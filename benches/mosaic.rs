@@ -4,7 +4,7 @@
 //! `cargo bench --bench mosaic -- [--only speed,peers,size,sparse,killed,blends] [--model FILE] [--side N] [--rounds N] [--kills N]`
 //!
 //! Rasters are made from the demo scene (`make setup`) and kept in `.cache/mosaic`. Pipelines run in processes of their own, so
-//! that each has its own peak of memory. The peers need `.cache/venv`, which `make bench` makes.
+//! that each has its own peak of memory. The peers need `.cache/venv` as `make peers` makes it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -293,7 +293,7 @@ fn speed(options: &Options) -> Result<()> {
 /// The same raster and model by GeoDeep and MONAI, with the pipeline before each.
 fn peers(options: &Options) -> Result<()> {
     let python = Path::new(HOME).join(".cache/venv/bin/python");
-    ensure!(python.exists(), "{}: `make bench` makes it", python.display());
+    ensure!(python.exists(), "{}: `make peers` makes it", python.display());
     let peer = |arguments: &[&str]| -> Result<String> {
         let output = Command::new(&python)
             .arg(Path::new(HOME).join("benches/peers.py"))

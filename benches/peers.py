@@ -5,7 +5,7 @@
     peers.py monai RASTER MODEL OUT.tif        MONAI 1.6.1's sliding window at its defaults: 25 % overlap, constant weights
     peers.py tile MODEL SIDE OUT.onnx          the model with a fixed input of SIDE × SIDE, as GeoDeep wants it
 
-`benches/mosaic.rs` runs it; `make bench` makes the virtual environment. The clock starts after the imports and stops when the file
+`benches/mosaic.rs` runs it; `make peers` makes the virtual environment. The clock starts after the imports and stops when the file
 is written. The model is run by ONNX Runtime in both, with its defaults: all cores in each run. Tiles are as large as the model's
 fixed input says.
 """
