@@ -92,7 +92,56 @@ fn the_traced_pipeline() {
         element.release_request_pad(&pad);
         pipeline.set_state(gst::State::Null).unwrap();
     }
+    {
+        let pipeline = common::launch(
+            "videotestsrc num-buffers=9 ! video/x-raw,format=RGB,width=75,height=50 ! tilesplit tile-size=32 overlap=0 \
+             ! onnxsegment model-file={sigmoid} ! tilemerge ! fakesink sync=false",
+        );
+        pipeline.reach(gst::State::Paused);
+        pipeline.seek_simple(gst::SeekFlags::FLUSH, common::time(2)).unwrap();
+        pipeline.finish();
+    }
+    #[cfg(feature = "raster")]
+    rasters();
     drop(watchdog);
     // SAFETY: the last use of GStreamer in this process; the tracer reports here.
     unsafe { gst::deinit() };
+}
+
+/// From file to file: to the end, stopped in the middle, and refused.
+#[cfg(feature = "raster")]
+fn rasters() {
+    let folder = std::env::temp_dir().join(format!("onnxsegment-leaks-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (input, output) = (folder.join("in.tif"), folder.join("out.tif"));
+    let driver = gdal::DriverManager::get_driver_by_name("GTiff").unwrap();
+    let options = gdal::raster::RasterCreationOptions::from_iter(["PHOTOMETRIC=RGB"]);
+    let mut file = driver.create_with_band_type_with_options::<u8, _>(&input, 300, 200, 3, &options).unwrap();
+    file.set_geo_transform(&[5.0, 1.0, 0.0, 9.0, 0.0, -1.0]).unwrap();
+    for k in 1..=3 {
+        let data = (0..300 * 200).map(|i| (i % 251 + k) as u8).collect();
+        file.rasterband(k)
+            .unwrap()
+            .write((0, 0), (300, 200), &mut gdal::raster::Buffer::new((300, 200), data))
+            .unwrap();
+    }
+    file.close().unwrap();
+    let run = |settings: &str| {
+        common::launch(&format!(
+            "rastersrc location={} tile-size=32 overlap=0 ! onnxsegment model-file={{sigmoid}} tta=flips \
+             ! rastersink location={} part-size=64,64 {settings}",
+            input.display(),
+            output.display()
+        ))
+    };
+    let stopped = run("");
+    stopped.set_state(gst::State::Playing).unwrap();
+    common::until("some parts are there", || {
+        std::fs::read_dir(output.with_extension("tif.parts")).is_ok_and(|names| names.count() > 3)
+    });
+    stopped.set_state(gst::State::Null).unwrap();
+    drop(stopped);
+    assert!(matches!(run("blend=hann").run(), common::End::Error(..)));
+    run("").finish();
+    std::fs::remove_dir_all(&folder).unwrap();
 }
