@@ -227,3 +227,55 @@ pub fn overlay(
     }
     work.labels = labels;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::merge::{Domain, Merger, Rows, Scratch};
+    use crate::engine::pixels::{Band, FrameFormat};
+    use crate::engine::spec::{Form, Link};
+
+    #[test]
+    fn an_overlay_mixes_the_frame_with_the_classes_colours() {
+        let (width, height) = (37, 19);
+        let n = width * height;
+        let mut merger = Merger::new(Domain::Probability, Link::Sigmoid, Some(1), (height, width), None);
+        let mut scores: Vec<f32> = (0..n).map(|k| (k * 7 % 5) as f32 / 4.0).collect();
+        let rows = Rows { y: 0, scores: &mut scores, channels: 1 };
+        merger.fold(rows, Form::Probability, Link::Sigmoid, 1.0, &mut Scratch::default());
+        merger.end_pass(1.0);
+        let merged = merger.finish();
+        let decision = Decision::new(None, 0, None, Some(2)).unwrap();
+        let palette = Palette::parse("none,#ff8001").unwrap();
+        let style = Style { palette: &palette, alpha: 0.45, range: (1000.0, 50000.0) };
+        for (sample, bands, step) in
+            [(Sample::U8, 3, 3), (Sample::U8, 1, 4), (Sample::U16Le, 3, 4), (Sample::U16Be, 2, 3)]
+        {
+            let size = sample.size();
+            let data: Vec<u8> = (0..n * bands * size).map(|k| ((k * 2_654_435_761) >> 9) as u8).collect();
+            let band = |b: usize| Band { data: &data[b * size..], step: bands * size, stride: width * bands * size };
+            let frame = FrameView {
+                format: FrameFormat { width, height, bands, sample },
+                bands: (0..bands).map(band).collect(),
+            };
+            let mut drawn = vec![9; n * step];
+            let mut canvas = ColourCanvas { data: &mut drawn, stride: width * step, step };
+            overlay(&merged, &decision, &frame, &style, &mut canvas, &mut Work::default());
+            for (i, pixel) in drawn.chunks_exact(step).enumerate() {
+                for k in 0..3 {
+                    let at = &data[(i * bands + if bands < 3 { 0 } else { k }) * size..];
+                    let shown = |v: u16| ((v as f32 - 1000.0) / 49000.0 * 255.0).clamp(0.0, 255.0) as u32;
+                    let v = match sample {
+                        Sample::U16Le => shown(u16::from_le_bytes([at[0], at[1]])),
+                        Sample::U16Be => shown(u16::from_be_bytes([at[0], at[1]])),
+                        _ => at[0] as u32,
+                    };
+                    let painted = (v * (256 - 115) + [255, 128, 1][k] * 115) >> 8;
+                    let class = (i * 7 % 5) as f32 / 4.0 >= 0.5;
+                    assert_eq!(pixel[k] as u32, if class { painted } else { v }, "{sample:?}, pixel {i}, colour {k}");
+                }
+                assert!(pixel[3..].iter().all(|alpha| *alpha == 255));
+            }
+        }
+    }
+}
