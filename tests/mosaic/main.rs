@@ -14,4 +14,5 @@ mod real;
 mod refused;
 mod sink;
 mod source;
+mod states;
 mod whole;

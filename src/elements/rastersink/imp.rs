@@ -224,7 +224,7 @@ impl BaseSinkImpl for RasterSink {
                 if lock(&self.state).failed {
                     return false;
                 }
-                match self.finish() {
+                match self.preroll(&event).and_then(|()| self.finish()) {
                     Ok(()) => {}
                     Err(Error::Cancelled) => return false,
                     Err(e) => {
@@ -510,6 +510,32 @@ impl RasterSink {
         }
     }
 
+    /// Waits until the pipeline plays: a paused one makes no rasters.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] on a flush or a stop.
+    fn preroll(&self, event: &gst::EventRef) -> Result<()> {
+        // SAFETY: the element and the event live until the end of the call, which only looks whether the event is a
+        // buffer; GstBaseSink holds its preroll lock while it hands serialised events over, as the call demands.
+        let flow = unsafe {
+            gst_base::ffi::gst_base_sink_do_preroll(
+                self.obj().upcast_ref::<gst_base::BaseSink>().as_ptr(),
+                event.as_ptr().cast_mut().cast(),
+            )
+        };
+        if flow == gst::ffi::GST_FLOW_OK { Ok(()) } else { Err(Error::Cancelled) }
+    }
+
+    /// Whether to go on making rasters. A pause is waited for.
+    fn goes_on(&self) -> bool {
+        while self.stopping.load(Ordering::SeqCst) {
+            if self.obj().wait_preroll().is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// At the end of the stream: writes what is left, and makes the rasters when every part is there.
     fn finish(&self) -> Result<()> {
         // Taken out, so that statistics need not wait.
@@ -546,7 +572,7 @@ impl RasterSink {
                 told = percent;
                 self.tell("finishing", percent, 100);
             }
-            !self.stopping.load(Ordering::SeqCst)
+            self.goes_on()
         };
         match run.parts.finish(&run.georeference, &settings.format()?, &look, &mut progress)? {
             Outcome::Finished => {

@@ -332,7 +332,11 @@ impl PushSrcImpl for RasterSrc {
         if lock(&self.state).size != Some((area.width, area.height)) {
             self.set_size(&run, &area).map_err(|e| {
                 gst::debug!(CAT, imp = self, "{e}");
-                gst::FlowError::NotNegotiated
+                // Nobody takes caps while a seek flushes the stream.
+                match self.obj().src_pad().pad_flags().contains(gst::PadFlags::FLUSHING) {
+                    true => gst::FlowError::Flushing,
+                    false => gst::FlowError::NotNegotiated,
+                }
             })?;
         }
 
