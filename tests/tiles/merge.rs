@@ -2,7 +2,7 @@
 
 use gst::prelude::*;
 
-use gstonnxsegment::elements::meta::SegmentationInfo;
+use gstonnxsegment::elements::meta::{RasterInfo, SegmentationInfo};
 use gstonnxsegment::raster::Grid;
 
 use crate::common::*;
@@ -250,6 +250,21 @@ fn labels_are_cropped_whatever_blend_says() {
             assert!(pixel.iter().all(|v| *v == expected), "{format} {at:?}");
         }
     }
+}
+
+#[test]
+fn tiles_of_a_raster_have_times_of_their_own() {
+    let _w = start();
+    let grid = grid(SIZE, 12, 4);
+    let mut h = merger("", "");
+    h.set_src_caps_str(&scores_caps(&grid, 0, 1));
+    h.push_event(RasterInfo { source: "a.tif".into(), width: SIZE.0, height: SIZE.1, ..RasterInfo::default() }.event());
+    h.push_event(info(1, "probability", "sigmoid").event());
+    for index in 0..grid.count() {
+        h.set_src_caps_str(&scores_caps(&grid, index, 1));
+        h.push(stamped(tile_of(&grid, index, 1, |band, x, y| score(index, band, x, y)), index)).unwrap();
+    }
+    assert_eq!(h.pull().unwrap().pts(), Some(time(0)));
 }
 
 #[test]

@@ -181,6 +181,28 @@ fn live_frames_come_in_time() {
 }
 
 #[test]
+fn tiles_of_another_size_do_not_change_a_live_streams_latency() {
+    let _w = start();
+    let file = crate::common::model("sigmoid");
+    let mut h = parsed(&format!("tilesplit tile-size=64 overlap=0 ! onnxsegment model-file={file} name=s"));
+    let bin = h.element().unwrap();
+    let bus = bus(&bin);
+    h.play();
+    let news = || std::iter::from_fn(|| bus.pop()).filter(|m| m.type_() == gst::MessageType::Latency).count();
+    h.set_src_caps_str(&caps("RGB", (150, 90)));
+    // The first tile of each size is measured, and whole tiles are the largest and come first.
+    h.push(picture((150, 90), 0)).unwrap();
+    (0..6).for_each(|_| drop(h.pull().unwrap()));
+    news();
+    let latency = h.query_latency();
+    for k in 1..6 {
+        h.push(picture((150, 90), k)).unwrap();
+        (0..6).for_each(|_| drop(h.pull().unwrap()));
+        assert_eq!((news(), h.query_latency()), (0, latency));
+    }
+}
+
+#[test]
 fn flushing_seeks_in_the_middle_of_frames_leave_whole_frames() {
     let _w = start();
     let pipeline = launch(

@@ -1,5 +1,6 @@
 //! The element: states, the sink pad, and what the pads share.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, Weak};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::properties::{self, Properties};
 use super::tiles;
 use crate::elements::caps::{self, MappedFrame, Pixels};
 use crate::elements::meta::{PlanRef, SegmentationInfo, TileMeta};
-use crate::engine::pixels::Sample;
+use crate::engine::pixels::{FrameFormat, Sample};
 use crate::engine::{Ensemble, Error, Job, Plan, lock};
 
 /// What holds from one caps event to the next.
@@ -120,6 +121,8 @@ struct State {
     ended: bool,
     jobs: Vec<Weak<Job>>,
     latency: gst::ClockTime,
+    /// How long frames of the last formats take, for live sources.
+    measured: VecDeque<(FrameFormat, Duration)>,
     live: bool,
     /// Frames that are due before this running time come too late.
     earliest: Option<gst::ClockTime>,
@@ -198,6 +201,7 @@ impl ObjectSubclass for OnnxSegment {
                 ended: false,
                 jobs: Vec::new(),
                 latency: gst::ClockTime::ZERO,
+                measured: VecDeque::new(),
                 live: false,
                 earliest: None,
                 discont: false,
@@ -417,6 +421,7 @@ impl OnnxSegment {
             state.combiner.reset();
             state.earliest = None;
             state.latency = gst::ClockTime::ZERO;
+            state.measured.clear();
             (state.received, state.dropped) = (0, 0);
         }
         let properties = lock(&self.properties).clone();
@@ -927,7 +932,7 @@ impl OnnxSegment {
         ensemble.seal();
         let palette = lock(&self.properties).palette();
         let result = ensemble.plan(pixels.format()).and_then(|plan| {
-            let latency = self.live_latency(&ensemble, &plan, pixels.framerate())?;
+            let latency = self.live_latency(&ensemble, &plan, &pixels)?;
             Ok((plan, latency, tiles::segmentation_info(&ensemble, &palette?)?))
         });
         let (plan, latency, info) = match result {
@@ -961,19 +966,21 @@ impl OnnxSegment {
     }
 
     /// For live sources, how long a frame may take from the sink pad to the last source pad, measured by a run.
-    fn live_latency(
-        &self,
-        ensemble: &Ensemble,
-        plan: &Plan,
-        framerate: gst::Fraction,
-    ) -> Result<Option<gst::ClockTime>, Error> {
+    fn live_latency(&self, ensemble: &Ensemble, plan: &Plan, pixels: &Pixels) -> Result<Option<gst::ClockTime>, Error> {
         let mut query = gst::query::Latency::new();
         if !self.sink.peer_query(&mut query) || !query.result().0 {
             return Ok(None);
         }
-        let frame = ensemble.measure(plan)?;
+        let format = pixels.format();
+        if !lock(&self.state).measured.iter().any(|(known, _)| *known == format) {
+            let took = ensemble.measure(plan)?;
+            let mut state = lock(&self.state);
+            state.measured.push_front((format, took));
+            state.measured.truncate(SIZES_OF_TILES);
+        }
+        let frame = lock(&self.state).measured.iter().map(|(_, took)| *took).max().unwrap_or_default();
         let batch = ensemble.frames_per_batch() as u32 - 1;
-        let company = frame_duration(framerate).map_or(Duration::ZERO, |d| Duration::from(d) * batch);
+        let company = frame_duration(pixels.framerate()).map_or(Duration::ZERO, |d| Duration::from(d) * batch);
         let patience = lock(&self.properties).patience();
         let wait = patience.map_or(company, |p| p.min(company));
         let latency = frame * ensemble.frames_in_flight() as u32 + wait;
@@ -1160,6 +1167,10 @@ fn own_stream_id(view: View, event: gst::Event) -> gst::Event {
     }
     own.build()
 }
+
+/// Tiles of a frame take turns in so many sizes: whole ones, and cut at its right, its lower end, or both. Neither is
+/// each turn measured, nor does the latency of the stream change with it.
+const SIZES_OF_TILES: usize = 4;
 
 fn frame_duration(framerate: gst::Fraction) -> Option<gst::ClockTime> {
     let (n, d) = (framerate.numer(), framerate.denom());
