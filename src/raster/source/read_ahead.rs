@@ -485,6 +485,8 @@ impl<T: Sample> Reader<T> {
                 return Ok(None);
             }
         }
+        // What lacks data in a unit may lie beside the tile.
+        let valid = valid.filter(|v| v.contains(&0));
         if hull == area {
             return Ok(Some((pixels, valid)));
         }
@@ -493,7 +495,7 @@ impl<T: Sample> Reader<T> {
             self.reflected(&valid, hull, area, one, 1)
         });
         let pixels = self.reflected(&pixels, hull, area, self.layout, self.multiple);
-        Ok(Some((pixels, valid.filter(|v: &Vec<u8>| v.contains(&0)))))
+        Ok(Some((pixels, valid)))
     }
 
     /// Resampled pixels as they leave.
