@@ -129,8 +129,10 @@ impl Source {
             self.read(rect, T::GDAL, &mut pixels, strides.pixel, strides.band)?;
             for (band, bad) in bad.iter_mut().enumerate() {
                 let nodata = self.nodata[band].and_then(T::exactly);
-                if nodata.is_some() || !T::INTEGER {
-                    let values = pixels[band * strides.band..].iter().step_by(strides.pixel).take(n);
+                // Most rectangles lack nothing, which is quickly seen without regard to bands.
+                let possible = !T::INTEGER || nodata.is_some_and(|v| pixels.contains(&v));
+                if possible {
+                    let values = pixels[band * strides.band..].chunks(strides.pixel).take(n).map(|p| &p[0]);
                     *bad = marked(values, |v| Some(*v) == nodata || v.is_nan());
                 }
             }

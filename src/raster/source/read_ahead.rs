@@ -529,14 +529,26 @@ impl<T: Sample> Reader<T> {
         let from = layout.strides(hull.width as usize, hull.height as usize, 1);
         let to = layout.strides(width, height, multiple);
         let at = |i: i64, n: i64, origin: i64| (reflect(i, n) - origin) as usize;
-        let columns: Vec<usize> = (area.x..area.right()).map(|x| at(x, grid.x.length, hull.x)).collect();
+        // What lies in the raster is copied in one run per row, the rest pixel by pixel.
+        let inside = area.intersect(&grid.bounds());
+        let (left, run) = ((inside.x - area.x) as usize, inside.width as usize);
+        let beyond: Vec<(usize, usize)> = (0..width)
+            .filter(|x| !(left..left + run).contains(x))
+            .map(|x| (x, at(area.x + x as i64, grid.x.length, hull.x)))
+            .collect();
+        let first = (inside.x - hull.x) as usize;
+        let samples = if layout.interleaved { run * layout.bands } else { run };
         let mut out = vec![V::default(); layout.samples(width, height, multiple)];
-        for band in 0..layout.bands {
-            for y in 0..height {
-                let row = at(area.y + y as i64, grid.y.length, hull.y) * from.row + band * from.band;
-                let start = y * to.row + band * to.band;
-                for (x, column) in columns.iter().enumerate() {
-                    out[start + x * to.pixel] = pixels[row + column * from.pixel];
+        for y in 0..height {
+            let row = at(area.y + y as i64, grid.y.length, hull.y);
+            for band in 0..layout.bands {
+                let (start, source) = (y * to.row + band * to.band, row * from.row + band * from.band);
+                if band == 0 || !layout.interleaved {
+                    let (to, from) = (start + left * to.pixel, source + first * from.pixel);
+                    out[to..to + samples].copy_from_slice(&pixels[from..from + samples]);
+                }
+                for (x, column) in &beyond {
+                    out[start + x * to.pixel] = pixels[source + column * from.pixel];
                 }
             }
         }
@@ -602,5 +614,72 @@ impl<T: Sample> Canvas<T> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reflection_is_numpys() {
+        // numpy.pad(numpy.arange(4), (7, 6), "reflect")
+        let found: Vec<i64> = (-7..10).map(|i| reflect(i, 4)).collect();
+        assert_eq!(found, [1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]);
+        assert!((-5..5).all(|i| reflect(i, 1) == 0));
+    }
+
+    proptest! {
+        #[test]
+        fn a_hull_has_the_pixels_that_are_seen_and_no_others(start in -90i64..90, length in 1i64..120, n in 1i64..40) {
+            let range = start..start + length;
+            let seen: std::collections::BTreeSet<i64> = range.clone().map(|i| reflect(i, n)).collect();
+            prop_assert_eq!(hull(range, n).collect::<Vec<_>>(), seen.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    fn unit(side: i64) -> Arc<Unit<u8>> {
+        let rect = Rect::new(0, 0, side, side);
+        Arc::new(Unit { rect, pixels: vec![0; rect.area()], valid: None })
+    }
+
+    #[test]
+    fn a_full_cache_drops_what_is_needed_last() {
+        let mut cache = Cache::new(9, 300, Layout { bands: 1, interleaved: false });
+        assert!(!cache.keep(0, unit(10), 7));
+        assert!(!cache.keep(1, unit(10), 3));
+        assert!(!cache.keep(2, unit(10), 5));
+        assert_eq!(cache.bytes, 300);
+        assert!(cache.keep(3, unit(10), 4));
+        let mut kept: Vec<_> = cache.kept.keys().copied().collect();
+        kept.sort_unstable();
+        assert_eq!((kept, cache.bytes), (vec![1, 2, 3], 300));
+        // What is needed after all others does not push them out.
+        assert!(cache.keep(4, unit(10), 9));
+        assert!(!cache.kept.contains_key(&4));
+        cache.remove(1);
+        cache.remove(1);
+        assert_eq!(cache.bytes, 200);
+        assert!(!cache.again(8) && cache.again(8) && !cache.again(7));
+    }
+
+    /// Waits for a tile that nobody reads.
+    fn waiting() -> (Arc<ReadAhead>, JoinHandle<Result<Option<TilePixels>>>) {
+        let reader = ReadAhead { shared: Arc::default(), counters: Arc::default(), thread: None };
+        let reader = Arc::new(reader);
+        let own = reader.clone();
+        (reader, std::thread::spawn(move || own.next(1)))
+    }
+
+    #[test]
+    fn whoever_waits_can_be_interrupted() {
+        let (reader, waiter) = waiting();
+        reader.interrupt(true);
+        assert!(matches!(waiter.join(), Ok(Err(Error::Cancelled))));
+        assert!(matches!(reader.next(1), Err(Error::Cancelled)));
+        reader.interrupt(false);
+        reader.seek(1);
+        assert!(matches!(reader.next(1), Ok(None)), "the last tile was the one before");
     }
 }
