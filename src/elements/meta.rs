@@ -243,6 +243,19 @@ impl SegmentationInfo {
     pub fn of(event: &gst::EventRef) -> Option<Self> {
         take(event.structure().filter(|s| s.name() == SEGMENTATION)?, "all")
     }
+
+    /// What of it decides pixel values, by property name.
+    pub fn settings(&self) -> serde_json::Value {
+        serde_json::json!({
+            "tta": self.tta,
+            "merge": self.merge,
+            "merge-domain": self.domain,
+            // As the user wrote it, not as the nearest number of 32 bits.
+            "threshold": self.threshold.and_then(|t| t.to_string().parse::<f64>().ok()),
+            "label-offset": self.label_offset,
+            "mask-values": self.mask_values,
+        })
+    }
 }
 
 /// The query `GstRasterPlan`, by which a tiler and what follows it agree before the first tile. It goes out twice:

@@ -5,6 +5,7 @@ mod caps;
 pub mod labels;
 pub mod meta;
 pub mod onnxsegment;
+mod pads;
 #[cfg(feature = "raster")]
 pub mod rastersink;
 #[cfg(feature = "raster")]
@@ -16,6 +17,9 @@ pub mod tilesplit;
 use std::sync::LazyLock;
 
 use gst::glib;
+use gst::prelude::*;
+
+use crate::raster::Error;
 
 /// ONNX Runtime's own log.
 static RUNTIME_LOG: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -45,4 +49,17 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     onnxsegment::register(plugin)?;
     tilesplit::register(plugin)?;
     tilemerge::register(plugin)
+}
+
+/// Posts the one element error that a user sees for what went wrong with a raster.
+fn post(element: &impl IsA<gst::Element>, error: &Error) {
+    match error {
+        Error::Setting { .. } | Error::Refused(_) => {
+            gst::element_error!(element, gst::ResourceError::Settings, ("{error}"))
+        }
+        Error::Read { .. } => gst::element_error!(element, gst::ResourceError::OpenRead, ("{error}")),
+        Error::Write { .. } => gst::element_error!(element, gst::ResourceError::Write, ("{error}")),
+        Error::Tile(_) => gst::element_error!(element, gst::StreamError::Format, ("{error}")),
+        Error::Cancelled => {}
+    }
 }

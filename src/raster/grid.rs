@@ -13,6 +13,17 @@ pub const TILE: i64 = 1024;
 /// Overlap of neighbouring tiles where neither user nor model names one, in pixels.
 pub const OVERLAP: i64 = 64;
 
+/// Which of `n` pixels is seen at `i`, where what lies beyond them is reflected: numpy's `reflect`, folded as often as
+/// needed; a single pixel repeats.
+pub fn reflect(i: i64, n: i64) -> i64 {
+    if n == 1 {
+        return 0;
+    }
+    let period = 2 * (n - 1);
+    let i = i.rem_euclid(period);
+    i.min(period - i)
+}
+
 /// A rectangle of pixels. It may reach beyond the raster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Rect {
@@ -415,6 +426,15 @@ mod tests {
             let pixels: usize = all.iter().map(|c| work(1).lattice.rect(*c, &region).area()).sum();
             prop_assert_eq!(pixels, region.area());
         }
+    }
+
+    #[test]
+    fn reflection_is_numpys() {
+        // numpy.pad(numpy.arange(4), (7, 6), "reflect")
+        let found: Vec<i64> = (-7..10).map(|i| reflect(i, 4)).collect();
+        assert_eq!(found, [1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]);
+        assert_eq!((-3..4).map(|i| reflect(i, 2)).collect::<Vec<_>>(), [1, 0, 1, 0, 1, 0, 1]);
+        assert!((-5..5).all(|i| reflect(i, 1) == 0));
     }
 
     #[test]

@@ -286,21 +286,11 @@ impl Parts {
     /// The finished cells of the region, and whether they have data.
     fn scan(&self) -> io::Result<Vec<(Cell, bool)>> {
         let names = files::names(&self.folder)?;
-        let parts: BTreeSet<(Kind, Cell)> = names
-            .iter()
-            .filter_map(|n| parse(n))
-            .filter(|(.., data)| *data)
-            .map(|(kind, cell, _)| (kind, cell))
-            .collect();
-        let blank: BTreeSet<Cell> =
-            names.iter().filter_map(|n| parse(n)).filter(|(.., data)| !data).map(|(_, cell, _)| cell).collect();
-        let all = self.manifest.lattice.cells(&self.manifest.region);
-        let whole = |cell: &Cell| self.products.iter().all(|p| parts.contains(&(p.kind, *cell)));
-        Ok(all
-            .into_iter()
-            .filter(|cell| whole(cell) || blank.contains(cell))
-            .map(|cell| (cell, whole(&cell)))
-            .collect())
+        let found: BTreeSet<(Kind, Cell, bool)> = names.iter().filter_map(|name| parse(name)).collect();
+        let whole = |cell: Cell| self.products.iter().all(|p| found.contains(&(p.kind, cell, true)));
+        let blank = |cell: Cell| Kind::ALL.iter().any(|kind| found.contains(&(*kind, cell, false)));
+        let cells = self.manifest.lattice.cells(&self.manifest.region).into_iter();
+        Ok(cells.map(|cell| (cell, whole(cell))).filter(|(cell, whole)| *whole || blank(*cell)).collect())
     }
 
     /// The finished cells of the region, in order.

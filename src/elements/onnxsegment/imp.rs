@@ -16,6 +16,7 @@ use super::properties::{self, Properties};
 use super::tiles;
 use crate::elements::caps::{self, MappedFrame, Pixels};
 use crate::elements::meta::{PlanRef, SegmentationInfo, TileMeta};
+use crate::elements::pads;
 use crate::engine::pixels::{FrameFormat, Sample};
 use crate::engine::{Ensemble, Error, Job, Plan, lock};
 
@@ -168,17 +169,7 @@ impl ObjectSubclass for OnnxSegment {
 
     fn with_class(class: &Self::Class) -> Self {
         let template = class.pad_template("sink").expect("declared below");
-        let sink = gst::Pad::builder_from_template(&template)
-            .chain_function(|_, parent, buffer| {
-                Self::catch_panic_pad_function(parent, || Err(gst::FlowError::Error), |imp| imp.chain(buffer))
-            })
-            .event_function(|pad, parent, event| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_event(pad, event))
-            })
-            .query_function(|pad, parent, query| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_query(pad, query))
-            })
-            .build();
+        let sink = pads::sink(&template, Self::chain, Self::sink_event, Self::sink_query);
         let template = class.pad_template("src").expect("declared below");
         let src = Self::output(View::Mask, &template);
         let mut combiner = UniqueFlowCombiner::new();
@@ -520,9 +511,26 @@ impl OnnxSegment {
         match item {
             // After an error there is nothing more to show.
             Item::Stream(_) | Item::Frame(_) if lock(&self.state).failed => {}
-            // Left for the link to come: a pad that has had its end takes nothing more.
-            Item::Event(event) if event.type_() == gst::EventType::Eos && !output.pad.is_linked() => {}
             Item::Event(event) => {
+                // A pad that has had its end takes nothing more: the end waits for a peer that is not active yet, and is
+                // left for a link to come.
+                if event.type_() == gst::EventType::Eos {
+                    let mut own = Vec::new();
+                    output.await_active_peer();
+                    if !output.pad.is_linked() {
+                        return;
+                    }
+                    // Of what a new peer has not had yet, the end would go before the events of our own.
+                    output.pad.sticky_events_foreach(|event| {
+                        if event.type_() == gst::EventType::CustomDownstreamSticky {
+                            own.push(event.clone());
+                        }
+                        std::ops::ControlFlow::Continue(gst::EventForeachAction::Keep)
+                    });
+                    for event in own {
+                        output.pad.push_event(event);
+                    }
+                }
                 gst::debug!(CAT, obj = output.pad, "pushing {event:?}");
                 output.pad.push_event(own_stream_id(output.view, event));
             }
@@ -662,11 +670,7 @@ impl OnnxSegment {
                 true
             }
             gst::QueryViewMut::Caps(query) => {
-                let allowed = self.src_caps(pad);
-                let result = match query.filter() {
-                    Some(filter) => filter.intersect_with_mode(&allowed, gst::CapsIntersectMode::First),
-                    None => allowed,
-                };
+                let result = pads::filtered(self.src_caps(pad), query.filter());
                 query.set_result(&result);
                 true
             }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use gst::prelude::*;
 use gst_video::prelude::*;
@@ -14,6 +15,7 @@ use gst_video::{VideoFormat, VideoInfo};
 use super::CAT;
 use super::imp::{Frame, Stream};
 use crate::elements::caps::{self, Pixels, RasterFormat};
+use crate::elements::pads;
 use crate::engine::decide::{NODATA, NODATA_16, Work};
 use crate::engine::lock;
 use crate::engine::merge::Merged;
@@ -71,6 +73,9 @@ pub enum Item {
 
 /// Events that may wait in a queue besides the frames, before the sink pad's thread waits too.
 const EVENTS: usize = 64;
+
+/// How long until a peer that is not active is looked at again.
+const ASLEEP: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 struct Queue {
@@ -179,6 +184,20 @@ impl Output {
             queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
         }
         !queue.flushing
+    }
+
+    /// At the end of the stream: waits while what the pad is linked to is not active yet, and nothing new is queued.
+    /// Nobody tells when that is over.
+    pub fn await_active_peer(&self) {
+        let asleep = || self.pad.peer().is_some_and(|p| p.pad_flags().contains(gst::PadFlags::FLUSHING));
+        let mut queue = lock(&self.queue);
+        queue.busy = false; // whoever drains does not wait for this
+        self.changed.notify_all();
+        let is_end = |item: &Item| matches!(item, Item::Event(e) if e.type_() == gst::EventType::Eos);
+        while !queue.flushing && queue.items.iter().all(is_end) && asleep() {
+            queue = self.changed.wait_timeout(queue, ASLEEP).unwrap_or_else(|e| e.into_inner()).0;
+        }
+        queue.busy = true;
     }
 
     /// Drops what is queued, and lets nobody wait.
@@ -344,41 +363,10 @@ impl Output {
         if !self.pad.is_linked() {
             return Ok(());
         }
-        let pool = Some(self.pool(&caps, &pixels)?);
+        let pool = Some(pads::pool(&self.pad, &caps, &pixels, 2).ok_or(gst::FlowError::Error)?);
         *lock(&self.drawing) =
             Drawing { stream: Some(stream.clone()), pixels: Some(pixels), pool, nothing: None, work: old.work };
         Ok(())
-    }
-
-    /// The peer's pool, or else one of our own.
-    fn pool(&self, caps: &gst::Caps, pixels: &Pixels) -> Result<gst::BufferPool, gst::FlowError> {
-        let mut query = gst::query::Allocation::new(Some(caps), true);
-        let offered = match self.pad.peer_query(&mut query) {
-            true => query.allocation_pools().next(),
-            false => None,
-        };
-        let needed = pixels.size() as u32;
-        let own = || match pixels {
-            Pixels::Video(_) => (gst_video::VideoBufferPool::new().upcast(), needed, 2, 0),
-            Pixels::Raster(_) => (gst::BufferPool::new(), needed, 2, 0),
-        };
-        let (pool, size, least, most) = match offered {
-            Some((Some(pool), size, least, most)) => (pool, size.max(needed), least, most),
-            _ => own(),
-        };
-        let activate = |pool: &gst::BufferPool, size, least, most| {
-            let mut config = pool.config();
-            config.set_params(Some(caps), size, least, most);
-            pool.set_config(config).and_then(|()| pool.set_active(true)).is_ok()
-        };
-        if activate(&pool, size, least, most) {
-            return Ok(pool);
-        }
-        let (pool, size, least, most) = own();
-        match activate(&pool, size, least, most) {
-            true => Ok(pool),
-            false => Err(gst::FlowError::Error),
-        }
     }
 
     /// Draws this pad's view of a frame and pushes it.

@@ -103,17 +103,9 @@ pub fn run_models(ensemble: &Ensemble, palette: &Palette) -> Result<RunModels> {
         let facts = member.spec.describe().into_iter().map(|(name, value, _)| (name.to_string(), value.into()));
         serde_json::Value::Object(facts.collect())
     });
-    let settings = serde_json::json!({
-        "tta": info.tta,
-        "merge": info.merge,
-        "merge-domain": info.domain,
-        // As the user wrote it, not as the nearest number of 32 bits.
-        "threshold": info.threshold.and_then(|t| t.to_string().parse::<f64>().ok()),
-        "label-offset": info.label_offset,
-        "mask-values": info.mask_values,
-        "uncertainty-kind": info.uncertainty,
-        "class-names": info.class_names,
-        "model": facts.collect::<Vec<_>>(),
-    });
+    let mut settings = info.settings();
+    settings["uncertainty-kind"] = info.uncertainty.as_str().into();
+    settings["class-names"] = info.class_names.clone().into();
+    settings["model"] = facts.collect();
     Ok(RunModels { info, settings })
 }

@@ -2,6 +2,7 @@
 //! rasters are made.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -13,27 +14,28 @@ use gst_base::subclass::prelude::*;
 
 use super::CAT;
 use super::products::{self, Sampler};
-use super::settings::{self, Settings};
+use super::settings::{self, Settings, Wanted};
 use super::writer::Writer;
+use crate::elements;
 use crate::elements::caps::{self, MappedFrame, Pixels};
 use crate::elements::labels;
-use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunRequest, SegmentationInfo, TileMeta};
+use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunModels, RunRequest, SegmentationInfo, TileMeta};
 use crate::engine::lock;
 use crate::engine::pixels::{Frame as _, Sample};
 use crate::raster::blend::{Blend, Blender, Piece};
 use crate::raster::cells::{Cells, Depth, touches};
 use crate::raster::grid::Work;
 use crate::raster::parts::{Entry, Kind, Manifest, Outcome, Parts, Product};
-use crate::raster::{Cell, Error, Georeference, Grid, Rect, Result, Shard};
+use crate::raster::{Cell, Error, Georeference, Grid, Lattice, Rect, Result, Shard};
 
 /// A run that has been agreed on.
 struct Run {
+    wanted: Arc<Wanted>,
     parts: Arc<Parts>,
     grid: Grid,
     work: Work,
     georeference: Georeference,
     info: Option<SegmentationInfo>,
-    blend: Blend,
     writer: Writer,
     cells: Cells,
     /// For scores, from the first tile with some on.
@@ -54,6 +56,8 @@ struct Blending {
 
 #[derive(Default)]
 struct State {
+    /// What the settings said when the element started.
+    wanted: Option<Arc<Wanted>>,
     pixels: Option<Pixels>,
     info: Option<SegmentationInfo>,
     raster: Option<RasterInfo>,
@@ -129,16 +133,11 @@ impl ElementImpl for RasterSink {
         if change == gst::StateChange::ReadyToPaused {
             *lock(&self.state) = State::default();
             self.stopping.store(false, Ordering::SeqCst);
-            let settings = lock(&self.settings).clone();
-            let checked = settings.outputs().and_then(|_| {
-                settings.lattice()?;
-                settings.unit_depth()?;
-                settings.format()
-            });
-            checked.map_err(|e| {
+            let wanted = lock(&self.settings).wanted().map_err(|e| {
                 self.fail(&e);
                 gst::StateChangeError
             })?;
+            lock(&self.state).wanted = Some(Arc::new(wanted));
         }
         self.parent_change_state(change)
     }
@@ -242,9 +241,9 @@ impl BaseSinkImpl for RasterSink {
         match PlanRef::of(query) {
             Some(mut plan) => match plan.request() {
                 Some(request) => {
-                    let models = plan.models();
-                    plan.set_answer(&self.answer(&request, models));
-                    true
+                    let answer = self.answer(&request, plan.models());
+                    answer.iter().for_each(|answer| plan.set_answer(answer));
+                    answer.is_some()
                 }
                 // Only models have preferences.
                 None => false,
@@ -286,7 +285,8 @@ impl Run {
         let sampler = Sampler::new(info, channels, self.parts.products())?;
         self.cells.set_layout(sampler.layout());
         let (lattice, region, wanted) = (self.work.lattice, self.work.region, self.cells.wanted().clone());
-        let blender = Blender::new(self.grid, self.blend, bands, move |rect| touches(&lattice, &region, &wanted, rect));
+        let blender =
+            Blender::new(self.grid, self.wanted.blend, bands, move |rect| touches(&lattice, &region, &wanted, rect));
         self.blending = Some(Blending { blender, sampler, channels });
         Ok(())
     }
@@ -320,98 +320,79 @@ impl Run {
 impl RasterSink {
     /// Posts the one element error that a user sees.
     fn fail(&self, error: &Error) {
-        if std::mem::replace(&mut lock(&self.state).failed, true) {
-            return;
-        }
-        match error {
-            Error::Setting { .. } | Error::Refused(_) => {
-                gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"))
-            }
-            Error::Read { .. } => gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("{error}")),
-            Error::Write { .. } => gst::element_imp_error!(self, gst::ResourceError::Write, ("{error}")),
-            Error::Tile(_) => gst::element_imp_error!(self, gst::StreamError::Format, ("{error}")),
-            Error::Cancelled => {}
+        if !std::mem::replace(&mut lock(&self.state).failed, true) {
+            elements::post(&*self.obj(), error);
         }
     }
 
     /// Agrees on a run that a source announces, or refuses it.
-    fn answer(&self, request: &RunRequest, models: Option<crate::elements::meta::RunModels>) -> RunAnswer {
-        let refused = RunAnswer { lattice: Default::default(), cores: false, done: Vec::new(), refused: true };
-        let begun = Parts::check_source(&self.targets(), &request.name).and_then(|()| {
-            // What belongs to the source and is no pixel of it.
-            if request.source.get("mask-grid").is_some_and(|grid| !grid.is_null()) {
-                return Err(Error::setting(
-                    "grid",
-                    "source",
-                    "a mask cannot be brought back to the raster's own pixels yet; use grid=model, and gdalwarp on the mask",
-                ));
-            }
-            let (info, settings) = match models {
-                Some(models) => (Some(models.info), models.settings),
-                None => (None, serde_json::Value::Null),
-            };
-            self.begin(request, info, settings)
-        });
-        match begun {
+    fn answer(&self, request: &RunRequest, models: Option<RunModels>) -> Option<RunAnswer> {
+        let wanted = lock(&self.state).wanted.clone()?;
+        let (info, settings) = models.map_or((None, serde_json::Value::Null), |m| (Some(m.info), m.settings));
+        let cores = wanted.blend == Blend::Crop;
+        Some(match self.begin(wanted, request, info, settings) {
             Ok(run) => {
-                let blend = run.blend;
-                let done = {
-                    let wanted = run.cells.wanted();
-                    run.work.cells().into_iter().filter(|cell| !wanted.contains(cell)).collect()
-                };
-                let answer = RunAnswer { lattice: run.work.lattice, cores: blend == Blend::Crop, done, refused: false };
+                let to_do = run.cells.wanted();
+                let done = run.work.cells().into_iter().filter(|cell| !to_do.contains(cell)).collect();
+                let answer = RunAnswer { lattice: run.work.lattice, cores, done, refused: false };
                 lock(&self.state).run = Some(run);
                 answer
             }
             Err(e) => {
                 self.fail(&e);
-                refused
+                RunAnswer { lattice: Lattice::default(), cores, done: Vec::new(), refused: true }
             }
-        }
-    }
-
-    /// The files to write, as far as they are known without a run.
-    fn targets(&self) -> Vec<Product> {
-        let outputs = lock(&self.settings).outputs().unwrap_or_default();
-        outputs.into_iter().map(|(kind, path)| Product { kind, depth: Depth::U8, path }).collect()
+        })
     }
 
     /// Opens the parts of a run.
-    fn begin(&self, request: &RunRequest, info: Option<SegmentationInfo>, models: serde_json::Value) -> Result<Run> {
-        let settings = lock(&self.settings).clone();
-        let (lattice, format, unit) = (settings.lattice()?, settings.format()?, settings.unit_depth()?);
-        let blend = Blend::from(settings.blend);
+    fn begin(
+        &self,
+        wanted: Arc<Wanted>,
+        request: &RunRequest,
+        info: Option<SegmentationInfo>,
+        settings: serde_json::Value,
+    ) -> Result<Run> {
+        if request.source.get("mask-grid").is_some_and(|grid| !grid.is_null()) {
+            return Err(Error::setting(
+                "grid",
+                "source",
+                "a mask cannot be brought back to the raster's own pixels yet; use grid=model, and gdalwarp on the mask",
+            ));
+        }
         let label_depth = products::label_depth(info.as_ref())?;
-        let product =
-            |(kind, path)| Product { kind, depth: if kind == Kind::Labels { label_depth } else { unit }, path };
-        let all: Vec<Product> = settings.outputs()?.into_iter().map(product).collect();
+        let depth = |kind| if kind == Kind::Labels { label_depth } else { wanted.depth };
+        let product = |(kind, path): &(Kind, PathBuf)| Product { kind: *kind, depth: depth(*kind), path: path.clone() };
+        let all: Vec<Product> = wanted.outputs.iter().map(product).collect();
+        Parts::check_source(&all, &request.name)?;
         let entries = all.iter().map(|p| Entry { kind: p.kind, depth: p.depth }).collect();
-        let mut manifest = Manifest::new(request.grid, request.region, lattice, blend.name(), entries);
+        let (lattice, blend) = (wanted.lattice, wanted.blend.name());
+        let mut manifest = Manifest::new(request.grid, request.region, lattice, blend, entries);
         manifest.source = request.source.clone();
         manifest.models = serde_json::json!(info.as_ref().map(|info| &info.models));
-        manifest.settings = models;
+        manifest.settings = settings;
         for product in &all {
-            format
-                .rehearse(product, &products::look(product.kind, product.depth, None, info.as_ref(), blend.name()))?;
+            let look = products::look(product.kind, product.depth, None, info.as_ref(), blend);
+            wanted.format.rehearse(product, &look)?;
         }
-        let parts = Arc::new(Parts::open(all, manifest, settings.resume.into(), request.shard.count)?);
+        let parts = Arc::new(Parts::open(all, manifest, wanted.resume, request.shard.count)?);
         let work = Work { region: request.region, shard: request.shard, lattice };
         let share = work.cells();
         let done: BTreeSet<Cell> = parts.done()?.into_iter().collect();
-        let wanted: Vec<Cell> = share.iter().copied().filter(|cell| !done.contains(cell)).collect();
-        let resumed = share.len() - wanted.len();
-        gst::info!(CAT, imp = self, "{} parts to make, {resumed} are there", wanted.len());
+        let to_do: Vec<Cell> = share.iter().copied().filter(|cell| !done.contains(cell)).collect();
+        let resumed = share.len() - to_do.len();
+        gst::info!(CAT, imp = self, "{} parts to make, {resumed} are there", to_do.len());
         // Labels have one band; scores say theirs with the first tile.
         let layout = parts.products().iter().map(|p| (p.depth, 1)).collect();
         Ok(Run {
+            wanted,
             writer: Writer::start(parts.clone())?,
             parts,
             grid: request.grid,
             work,
             georeference: request.georeference.clone(),
             info,
-            blend,
-            cells: Cells::new(lattice, request.region, wanted, layout),
+            cells: Cells::new(lattice, request.region, to_do, layout),
             blending: None,
             last: None,
             tiles: 0,
@@ -421,7 +402,7 @@ impl RasterSink {
     }
 
     /// A run that nobody has announced: what its first tile tells.
-    fn unannounced(&self, state: &State, meta: &TileMeta) -> Result<Run> {
+    fn unannounced(&self, state: &State, wanted: Arc<Wanted>, meta: &TileMeta) -> Result<Run> {
         let raster = state.raster.clone().unwrap_or_default();
         let request = RunRequest {
             source: serde_json::Value::Null,
@@ -431,15 +412,8 @@ impl RasterSink {
             region: meta.grid.bounds(),
             shard: Shard::default(),
         };
-        let settings = serde_json::json!(state.info.as_ref().map(|info| serde_json::json!({
-            "tta": info.tta,
-            "merge": info.merge,
-            "merge-domain": info.domain,
-            "threshold": info.threshold,
-            "label-offset": info.label_offset,
-            "mask-values": info.mask_values,
-        })));
-        self.begin(&request, state.info.clone(), settings)
+        let settings = state.info.as_ref().map_or(serde_json::Value::Null, SegmentationInfo::settings);
+        self.begin(wanted, &request, state.info.clone(), settings)
     }
 
     /// Takes a tile.
@@ -452,8 +426,10 @@ impl RasterSink {
                     .into(),
             )
         })?;
-        if state.run.is_none() {
-            state.run = Some(self.unannounced(state, &meta)?);
+        if state.run.is_none()
+            && let Some(wanted) = state.wanted.clone()
+        {
+            state.run = Some(self.unannounced(state, wanted, &meta)?);
         }
         let State { run: Some(run), floats, info, .. } = state else {
             return Ok(());
@@ -553,9 +529,8 @@ impl RasterSink {
 
     fn finish_run(&self, run: &mut Run) -> Result<()> {
         run.writer.finish()?;
-        let settings = lock(&self.settings).clone();
         let folder = run.parts.folder().display().to_string();
-        if !settings.finish {
+        if !run.wanted.finish {
             let (done, total) = (run.parts.done()?.len(), run.parts.total());
             gst::info!(CAT, imp = self, "finish=false: {done} of {total} parts are in {folder}");
             self.tell("parts", done, total);
@@ -563,7 +538,13 @@ impl RasterSink {
         }
         let look = |kind: Kind, bands: Option<usize>| {
             let depth = run.parts.products().iter().find(|p| p.kind == kind).map_or(Depth::U8, |p| p.depth);
-            products::look(kind, depth, bands, run.info.as_ref().or(lock(&self.state).info.as_ref()), run.blend.name())
+            products::look(
+                kind,
+                depth,
+                bands,
+                run.info.as_ref().or(lock(&self.state).info.as_ref()),
+                run.wanted.blend.name(),
+            )
         };
         let mut told = 0;
         let mut progress = |done: f64| {
@@ -574,7 +555,7 @@ impl RasterSink {
             }
             self.goes_on()
         };
-        match run.parts.finish(&run.georeference, &settings.format()?, &look, &mut progress)? {
+        match run.parts.finish(&run.georeference, &run.wanted.format, &look, &mut progress)? {
             Outcome::Finished => {
                 self.tell("finished", run.parts.total(), run.parts.total());
                 Ok(())

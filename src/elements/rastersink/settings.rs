@@ -8,8 +8,9 @@ use gst::prelude::*;
 
 use super::Resume;
 use crate::elements::blend::BlendMode;
+use crate::raster::blend::Blend;
 use crate::raster::cells::Depth;
-use crate::raster::parts::{Format, Kind};
+use crate::raster::parts::{self, Format, Kind};
 use crate::raster::{Error, Lattice, Result};
 
 /// What a user has set.
@@ -19,11 +20,11 @@ pub struct Settings {
     probability_location: Option<String>,
     uncertainty_location: Option<String>,
     probability_depth: u32,
-    pub blend: BlendMode,
+    blend: BlendMode,
     cog: bool,
     co: Option<String>,
-    pub resume: Resume,
-    pub finish: bool,
+    resume: Resume,
+    finish: bool,
     part_size: Option<String>,
 }
 
@@ -44,7 +45,37 @@ impl Default for Settings {
     }
 }
 
+/// What the texts say.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The rasters to write, labels first. The labels' depth is not known yet.
+    pub outputs: Vec<(Kind, PathBuf)>,
+    /// Of probabilities and uncertainties.
+    pub depth: Depth,
+    pub lattice: Lattice,
+    pub format: Format,
+    pub blend: Blend,
+    pub resume: parts::Resume,
+    pub finish: bool,
+}
+
 impl Settings {
+    /// Reads the texts.
+    ///
+    /// # Errors
+    /// A text that cannot be read, and what GDAL does not have.
+    pub fn wanted(&self) -> Result<Wanted> {
+        Ok(Wanted {
+            outputs: self.outputs()?,
+            lattice: self.lattice()?,
+            depth: self.depth()?,
+            format: Format::new(self.cog, self.co.as_deref().unwrap_or_default())?,
+            blend: self.blend.into(),
+            resume: self.resume.into(),
+            finish: self.finish,
+        })
+    }
+
     pub fn set(&mut self, value: &glib::Value, pspec: &glib::ParamSpec) {
         let text = || value.get::<Option<String>>().ok().flatten().filter(|text| !text.trim().is_empty());
         match pspec.name() {
@@ -79,18 +110,11 @@ impl Settings {
         })
     }
 
-    /// The rasters to write, labels first. The labels' depth is not known yet.
-    ///
     /// # Errors
-    /// None named, or two with one name.
-    pub fn outputs(&self) -> Result<Vec<(Kind, PathBuf)>> {
-        let named = [
-            (Kind::Labels, &self.location),
-            (Kind::Probability, &self.probability_location),
-            (Kind::Uncertainty, &self.uncertainty_location),
-        ];
+    /// No raster named, or two with one name.
+    fn outputs(&self) -> Result<Vec<(Kind, PathBuf)>> {
         let outputs: Vec<(Kind, PathBuf)> =
-            named.into_iter().filter_map(|(kind, path)| Some((kind, PathBuf::from(path.as_ref()?)))).collect();
+            Kind::ALL.into_iter().filter_map(|kind| Some((kind, PathBuf::from(self.location(kind)?)))).collect();
         if outputs.is_empty() {
             return Err(Error::setting(
                 "location",
@@ -111,16 +135,22 @@ impl Settings {
         Ok(outputs)
     }
 
-    /// Whether `kind` is asked for.
+    /// Whether a raster of this kind is asked for.
     pub fn wants(&self, kind: Kind) -> bool {
-        self.outputs().is_ok_and(|outputs| outputs.iter().any(|(k, _)| *k == kind))
+        self.location(kind).is_some()
     }
 
-    /// The depth of probabilities and uncertainties.
-    ///
+    fn location(&self, kind: Kind) -> Option<&String> {
+        match kind {
+            Kind::Labels => self.location.as_ref(),
+            Kind::Probability => self.probability_location.as_ref(),
+            Kind::Uncertainty => self.uncertainty_location.as_ref(),
+        }
+    }
+
     /// # Errors
-    /// Anything but 8 and 16.
-    pub fn unit_depth(&self) -> Result<Depth> {
+    /// A number of bits that is neither 8 nor 16.
+    fn depth(&self) -> Result<Depth> {
         match self.probability_depth {
             8 => Ok(Depth::U8),
             16 => Ok(Depth::U16),
@@ -129,16 +159,8 @@ impl Settings {
     }
 
     /// # Errors
-    /// Creation options that GDAL does not have.
-    pub fn format(&self) -> Result<Format> {
-        Format::new(self.cog, self.co.as_deref().unwrap_or_default())
-    }
-
-    /// The part lattice.
-    ///
-    /// # Errors
     /// A text that is no size, or a size that GeoTIFF's blocks do not take.
-    pub fn lattice(&self) -> Result<Lattice> {
+    fn lattice(&self) -> Result<Lattice> {
         let Some(text) = &self.part_size else {
             return Ok(Lattice::default());
         };

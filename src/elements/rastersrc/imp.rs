@@ -15,6 +15,7 @@ use gst_video::{VideoCapsBuilder, VideoFormat};
 
 use super::settings::{Region, SPECS, Settings, Wanted};
 use super::{CAT, Grid as GridChoice};
+use crate::elements;
 use crate::elements::caps::{self, RasterFormat};
 use crate::elements::meta::{Plan, RasterInfo, RunAnswer, RunRequest, TileMeta};
 use crate::engine::lock;
@@ -193,6 +194,10 @@ impl ElementImpl for RasterSrc {
         &TEMPLATES
     }
 
+    fn send_event(&self, event: gst::Event) -> bool {
+        !self.is_backwards(&event) && self.parent_send_event(event)
+    }
+
     fn change_state(
         &self,
         change: gst::StateChange,
@@ -200,7 +205,7 @@ impl ElementImpl for RasterSrc {
         // Not in start(), after whose error the base class posts one of its own.
         if change == gst::StateChange::ReadyToPaused {
             self.open().map_err(|e| {
-                self.post(&e);
+                elements::post(&*self.obj(), &e);
                 gst::StateChangeError
             })?;
         }
@@ -242,9 +247,12 @@ impl BaseSrcImpl for RasterSrc {
         }
     }
 
+    fn event(&self, event: &gst::Event) -> bool {
+        !self.is_backwards(event) && self.parent_event(event)
+    }
+
     fn do_seek(&self, segment: &mut gst::Segment) -> bool {
-        let Some(segment) = segment.downcast_ref::<gst::ClockTime>().filter(|s| s.rate() > 0.0) else {
-            gst::info!(CAT, imp = self, "tiles come in one order only");
+        let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
             return false;
         };
         let position = frame_at(segment.position().unwrap_or(gst::ClockTime::ZERO)) as usize;
@@ -390,6 +398,16 @@ impl RasterSrc {
         self.sent.store(0, Ordering::Relaxed);
         self.gaps.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether an event asks for tiles from the last to the first. To be known before the base class flushes for a seek:
+    /// one that it then learns to be impossible leaves the stream without a segment.
+    fn is_backwards(&self, event: &gst::Event) -> bool {
+        let backwards = matches!(event.view(), gst::EventView::Seek(seek) if seek.get().0 < 0.0);
+        if backwards {
+            gst::info!(CAT, imp = self, "tiles come in one order only");
+        }
+        backwards
     }
 
     fn region(&self, source: &Source, wanted: &Wanted) -> Result<Rect> {
@@ -612,19 +630,7 @@ impl RasterSrc {
             return; // flushing
         }
         lock(&self.state).failed = true;
-        self.post(error);
-    }
-
-    /// Posts the one element error that a user sees for `error`.
-    fn post(&self, error: &Error) {
-        match error {
-            Error::Setting { .. } => gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}")),
-            Error::Read { .. } => gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("{error}")),
-            Error::Write { .. } => gst::element_imp_error!(self, gst::ResourceError::OpenWrite, ("{error}")),
-            Error::Refused(_) => gst::element_imp_error!(self, gst::ResourceError::Busy, ("{error}")),
-            Error::Tile(_) => gst::element_imp_error!(self, gst::StreamError::Format, ("{error}")),
-            Error::Cancelled => {}
-        }
+        elements::post(&*self.obj(), error);
     }
 }
 

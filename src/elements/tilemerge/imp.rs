@@ -14,7 +14,7 @@ use crate::elements::blend::BlendMode;
 use crate::elements::caps::{self, MappedFrame, Pixels, RasterFormat};
 use crate::elements::labels::{self, Labels};
 use crate::elements::meta::{RasterInfo, SegmentationInfo, TileMeta};
-use crate::elements::resize;
+use crate::elements::{pads, resize};
 use crate::engine::lock;
 use crate::engine::pixels::{Frame as _, Sample};
 use crate::raster::Grid;
@@ -131,23 +131,9 @@ impl ObjectSubclass for TileMerge {
 
     fn with_class(class: &Self::Class) -> Self {
         let template = class.pad_template("sink").expect("declared below");
-        let sink = gst::Pad::builder_from_template(&template)
-            .chain_function(|_, parent, buffer| {
-                Self::catch_panic_pad_function(parent, || Err(gst::FlowError::Error), |imp| imp.chain(buffer))
-            })
-            .event_function(|pad, parent, event| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_event(pad, event))
-            })
-            .query_function(|pad, parent, query| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_query(pad, query))
-            })
-            .build();
+        let sink = pads::sink(&template, Self::chain, Self::sink_event, Self::sink_query);
         let template = class.pad_template("src").expect("declared below");
-        let src = gst::Pad::builder_from_template(&template)
-            .query_function(|pad, parent, query| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
-            })
-            .build();
+        let src = pads::src(&template, Self::src_query);
         TileMerge { sink, src, settings: Mutex::default(), stream: Mutex::default(), shared: Mutex::default() }
     }
 }
@@ -444,37 +430,12 @@ impl TileMerge {
         if self.src.current_caps().as_ref() != Some(&caps) {
             self.src.push_event(gst::event::Caps::new(&caps));
         }
-        let pool = self.pool(&caps, &pixels).ok_or_else(too_large)?;
+        let pool = pads::pool(&self.src, &caps, &pixels, 0).ok_or_else(too_large)?;
         let old = lock(&self.shared).pool.replace(pool.clone());
         if let Some(old) = old.filter(|old| *old != pool) {
             let _ = old.set_active(false);
         }
         Ok(Output { kind: kind.clone(), size, info, pixels, labels, pool })
-    }
-
-    /// The peer's pool, or else one of our own.
-    fn pool(&self, caps: &gst::Caps, pixels: &Pixels) -> Option<gst::BufferPool> {
-        let needed = u32::try_from(pixels.size()).ok()?;
-        let mut query = gst::query::Allocation::new(Some(caps), true);
-        let offered = match self.src.peer_query(&mut query) {
-            true => query.allocation_pools().next(),
-            false => None,
-        };
-        let activate = |pool: &gst::BufferPool, size, least, most| {
-            let mut config = pool.config();
-            config.set_params(Some(caps), size, least, most);
-            pool.set_config(config).and_then(|()| pool.set_active(true)).is_ok()
-        };
-        if let Some((Some(pool), size, least, most)) = offered
-            && activate(&pool, size.max(needed), least, most)
-        {
-            return Some(pool);
-        }
-        let own = match pixels {
-            Pixels::Video(_) => gst_video::VideoBufferPool::new().upcast(),
-            Pixels::Raster(_) => gst::BufferPool::new(),
-        };
-        activate(&own, needed, 0, 0).then_some(own)
     }
 
     fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
@@ -564,11 +525,7 @@ impl TileMerge {
     fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         match query.view_mut() {
             gst::QueryViewMut::Caps(query) => {
-                let allowed = self.sink_caps();
-                let result = match query.filter() {
-                    Some(filter) => filter.intersect_with_mode(&allowed, gst::CapsIntersectMode::First),
-                    None => allowed,
-                };
+                let result = pads::filtered(self.sink_caps(), query.filter());
                 query.set_result(&result);
                 true
             }
@@ -615,11 +572,7 @@ impl TileMerge {
                 true
             }
             gst::QueryViewMut::Caps(query) => {
-                let allowed = pad.pad_template_caps();
-                let result = match query.filter() {
-                    Some(filter) => filter.intersect_with_mode(&allowed, gst::CapsIntersectMode::First),
-                    None => allowed,
-                };
+                let result = pads::filtered(pad.pad_template_caps(), query.filter());
                 query.set_result(&result);
                 true
             }

@@ -1,6 +1,7 @@
 //! Cuts a rectangle out of a picture. What lies beyond the picture is reflected at its border.
 
 use crate::raster::Rect;
+use crate::raster::grid::reflect;
 
 /// One plane of a picture.
 #[derive(Debug, Clone, Copy)]
@@ -10,16 +11,6 @@ pub struct Plane<'a> {
     pub stride: usize,
     /// Bytes of a pixel.
     pub pixel: usize,
-}
-
-/// Which pixel of `length` is seen at `at`: numpy's `reflect`, folded as often as needed; a side of 1 repeats.
-fn reflect(at: i64, length: i64) -> i64 {
-    if length == 1 {
-        return 0;
-    }
-    let period = 2 * (length - 1);
-    let at = at.rem_euclid(period);
-    at.min(period - at)
 }
 
 /// Copies `area` of a plane of `width` × `height` pixels into `to`, whose rows begin `stride` bytes apart.
@@ -50,15 +41,6 @@ pub fn cut(from: &Plane<'_>, (width, height): (i64, i64), area: &Rect, to: &mut 
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn reflection_is_numpys() {
-        // numpy.pad(numpy.arange(4), (7, 6), "reflect")
-        let found: Vec<i64> = (-7..10).map(|x| reflect(x, 4)).collect();
-        assert_eq!(found, [1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]);
-        assert_eq!((-3..4).map(|x| reflect(x, 2)).collect::<Vec<_>>(), [1, 0, 1, 0, 1, 0, 1]);
-        assert!((-5..5).all(|x| reflect(x, 1) == 0));
-    }
 
     proptest! {
         #[test]

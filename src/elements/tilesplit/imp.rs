@@ -12,7 +12,7 @@ use super::CAT;
 use super::cut::{self, Plane};
 use crate::elements::caps::{self, MappedFrame, Pixels};
 use crate::elements::meta::{Plan, TileMeta};
-use crate::elements::resize;
+use crate::elements::{self, pads, resize};
 use crate::engine::lock;
 use crate::raster::grid::Stated;
 use crate::raster::{Error, Grid, Result};
@@ -86,23 +86,9 @@ impl ObjectSubclass for TileSplit {
 
     fn with_class(class: &Self::Class) -> Self {
         let template = class.pad_template("sink").expect("declared below");
-        let sink = gst::Pad::builder_from_template(&template)
-            .chain_function(|_, parent, buffer| {
-                Self::catch_panic_pad_function(parent, || Err(gst::FlowError::Error), |imp| imp.chain(buffer))
-            })
-            .event_function(|pad, parent, event| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_event(pad, event))
-            })
-            .query_function(|pad, parent, query| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_query(pad, query))
-            })
-            .build();
+        let sink = pads::sink(&template, Self::chain, Self::sink_event, Self::sink_query);
         let template = class.pad_template("src").expect("declared below");
-        let src = gst::Pad::builder_from_template(&template)
-            .query_function(|pad, parent, query| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
-            })
-            .build();
+        let src = pads::src(&template, Self::src_query);
         TileSplit { sink, src, settings: Mutex::default(), state: Mutex::default() }
     }
 }
@@ -201,12 +187,8 @@ impl ElementImpl for TileSplit {
 impl TileSplit {
     /// Posts the one element error that a user sees.
     fn post(&self, error: &Error) {
-        if std::mem::replace(&mut lock(&self.state).failed, true) {
-            return;
-        }
-        match error {
-            Error::Setting { .. } => gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}")),
-            _ => gst::element_imp_error!(self, gst::StreamError::Format, ("{error}")),
+        if !std::mem::replace(&mut lock(&self.state).failed, true) {
+            elements::post(&*self.obj(), error);
         }
     }
 
@@ -343,18 +325,11 @@ impl TileSplit {
 
 /// What the peer on the other side can do, in any size.
 fn allowed(filter: Option<&gst::CapsRef>, pad: &gst::Pad, other: &gst::Pad) -> gst::Caps {
-    let filter = filter.map(ToOwned::to_owned);
     let template = pad.pad_template_caps();
-    let asked = match &filter {
-        Some(filter) => resize::any_size(filter).intersect_with_mode(&template, gst::CapsIntersectMode::First),
-        None => template.clone(),
-    };
+    let of_any_size = filter.map(|filter| resize::any_size(&filter.to_owned()));
+    let asked = pads::filtered(template.clone(), of_any_size.as_deref());
     let caps = resize::any_size(&other.peer_query_caps(Some(&asked)));
-    let caps = caps.intersect_with_mode(&template, gst::CapsIntersectMode::First);
-    match filter {
-        Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
-        None => caps,
-    }
+    pads::filtered(caps.intersect_with_mode(&template, gst::CapsIntersectMode::First), filter)
 }
 
 /// How tiles of these caps leave: in memory that is used again.

@@ -14,7 +14,7 @@ use super::load::{Coverage, Fill, Unit};
 use super::sample::{Layout, Sample, SampleType, Samples};
 use super::units::touched;
 use super::{Counters, Source};
-use crate::raster::grid::Tile;
+use crate::raster::grid::{Tile, reflect};
 use crate::raster::{Error, Grid, Rect, Result};
 
 /// Tiles that wait to be taken: no more than this many, whatever their size.
@@ -168,16 +168,6 @@ impl TilePixels {
     fn bytes(&self) -> usize {
         self.pixels.as_ref().map_or(0, |p| p.as_ref().len()) + self.valid.as_ref().map_or(0, Vec::len)
     }
-}
-
-/// Where coordinate `i` lies when a side of `n` pixels is reflected at its outer pixels, which are not repeated.
-fn reflect(i: i64, n: i64) -> i64 {
-    if n == 1 {
-        return 0;
-    }
-    let period = 2 * (n - 1);
-    let i = i.rem_euclid(period);
-    if i < n { i } else { period - i }
 }
 
 /// The pixels of a side that a range is made of, which may reach beyond it.
@@ -621,14 +611,6 @@ impl<T: Sample> Canvas<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn reflection_is_numpys() {
-        // numpy.pad(numpy.arange(4), (7, 6), "reflect")
-        let found: Vec<i64> = (-7..10).map(|i| reflect(i, 4)).collect();
-        assert_eq!(found, [1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]);
-        assert!((-5..5).all(|i| reflect(i, 1) == 0));
-    }
 
     proptest! {
         #[test]

@@ -1,0 +1,66 @@
+//! What elements do alike with their pads.
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::caps::Pixels;
+
+/// A sink pad whose functions are an element's. A panic in one becomes an element error and goes no further.
+pub fn sink<T: ElementImpl>(
+    template: &gst::PadTemplate,
+    chain: fn(&T, gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError>,
+    event: fn(&T, &gst::Pad, gst::Event) -> bool,
+    query: fn(&T, &gst::Pad, &mut gst::QueryRef) -> bool,
+) -> gst::Pad {
+    gst::Pad::builder_from_template(template)
+        .chain_function(move |_, parent, buffer| {
+            T::catch_panic_pad_function(parent, || Err(gst::FlowError::Error), |imp| chain(imp, buffer))
+        })
+        .event_function(move |pad, parent, e| T::catch_panic_pad_function(parent, || false, |imp| event(imp, pad, e)))
+        .query_function(move |pad, parent, q| T::catch_panic_pad_function(parent, || false, |imp| query(imp, pad, q)))
+        .build()
+}
+
+/// A source pad whose queries an element answers, and whose events go upstream.
+pub fn src<T: ElementImpl>(
+    template: &gst::PadTemplate,
+    query: fn(&T, &gst::Pad, &mut gst::QueryRef) -> bool,
+) -> gst::Pad {
+    gst::Pad::builder_from_template(template)
+        .query_function(move |pad, parent, q| T::catch_panic_pad_function(parent, || false, |imp| query(imp, pad, q)))
+        .build()
+}
+
+/// What a caps query hears: of `allowed`, what its filter leaves, in the filter's order.
+pub fn filtered(allowed: gst::Caps, filter: Option<&gst::CapsRef>) -> gst::Caps {
+    match filter {
+        Some(filter) => filter.to_owned().intersect_with_mode(&allowed, gst::CapsIntersectMode::First),
+        None => allowed,
+    }
+}
+
+/// The pool of whoever follows a pad, or else one of our own, with at least `least` buffers; `None` where neither can hold
+/// such frames.
+pub fn pool(pad: &gst::Pad, caps: &gst::Caps, pixels: &Pixels, least: u32) -> Option<gst::BufferPool> {
+    let needed = u32::try_from(pixels.size()).ok()?;
+    let mut query = gst::query::Allocation::new(Some(caps), true);
+    let offered = match pad.peer_query(&mut query) {
+        true => query.allocation_pools().next(),
+        false => None,
+    };
+    let activate = |pool: &gst::BufferPool, size, least, most| {
+        let mut config = pool.config();
+        config.set_params(Some(caps), size, least, most);
+        pool.set_config(config).and_then(|()| pool.set_active(true)).is_ok()
+    };
+    if let Some((Some(pool), size, least, most)) = offered
+        && activate(&pool, size.max(needed), least, most)
+    {
+        return Some(pool);
+    }
+    let own = match pixels {
+        Pixels::Video(_) => gst_video::VideoBufferPool::new().upcast(),
+        Pixels::Raster(_) => gst::BufferPool::new(),
+    };
+    activate(&own, needed, least, 0).then_some(own)
+}
