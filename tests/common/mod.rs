@@ -81,6 +81,21 @@ pub fn element(name: &str, properties: &[(&str, &str)]) -> gst::Element {
 
 // ---- pictures
 
+/// The formats of three colours that elements promise to take: not read from the code, which this checks.
+pub const COLOURS: [VideoFormat; 11] = [
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Argb,
+    VideoFormat::Abgr,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Xrgb,
+    VideoFormat::Xbgr,
+    VideoFormat::Rgbp,
+];
+
 /// The colours of a test picture, which differ from pixel to pixel, and from seed to seed.
 pub fn colour(seed: usize, x: usize, y: usize) -> [u8; 3] {
     std::array::from_fn(|c| {

@@ -1,5 +1,7 @@
 //! Source pads: the views, pads that come late and go early, links, and what flows return.
 
+use std::time::Duration;
+
 use gst::prelude::*;
 use gst_video::VideoFormat;
 
@@ -135,6 +137,29 @@ fn a_pad_requested_after_the_end_is_told_so() {
     use gst::EventType::*;
     let types: Vec<_> = (0..5).map(|_| late.pull_event().unwrap().type_()).collect();
     assert_eq!(types, [StreamStart, Caps, Segment, CustomDownstreamSticky, Eos]);
+}
+
+#[test]
+fn what_is_linked_after_the_end_and_activated_later_still_is_told_so() {
+    let _w = start();
+    let element = element("identity1x1", &[]);
+    let mut h = fed(&element, "RGB", (16, 16));
+    h.push_and_pull(picture((16, 16), 0)).unwrap();
+    h.push_event(gst::event::Eos::new());
+    while h.pull_event().unwrap().type_() != gst::EventType::Eos {}
+    let pad = element.request_pad_simple("overlay").unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    let sink = gst::Pad::builder(gst::PadDirection::Sink).event_function(move |_, _, e| send.send(e.type_()).is_ok());
+    let sink = sink.build();
+    // As an application does it: `link`, then `sync_state_with_parent`.
+    pad.link(&sink).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    sink.set_active(true).unwrap();
+    let types: Vec<_> = (0..5).map(|_| receive.recv_timeout(Duration::from_secs(20)).unwrap()).collect();
+    use gst::EventType::*;
+    assert_eq!(types, [StreamStart, Caps, Segment, CustomDownstreamSticky, Eos]);
+    sink.set_active(false).unwrap();
+    element.release_request_pad(&pad);
 }
 
 #[test]

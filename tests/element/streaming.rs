@@ -5,20 +5,6 @@ use gst_video::VideoFormat;
 
 use crate::common::*;
 
-const COLOURS: [VideoFormat; 11] = [
-    VideoFormat::Rgb,
-    VideoFormat::Bgr,
-    VideoFormat::Rgba,
-    VideoFormat::Bgra,
-    VideoFormat::Argb,
-    VideoFormat::Abgr,
-    VideoFormat::Rgbx,
-    VideoFormat::Bgrx,
-    VideoFormat::Xrgb,
-    VideoFormat::Xbgr,
-    VideoFormat::Rgbp,
-];
-
 /// The mask that the element makes of a buffer.
 fn masked(element: &gst::Element, format: VideoFormat, size: (usize, usize), buffer: gst::Buffer) -> Vec<u8> {
     let mut h = fed(element, format.to_str(), size);

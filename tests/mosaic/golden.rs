@@ -1,69 +1,16 @@
-//! Whole mosaics against an independent reference: `tests/golden/make_mosaic.py` (numpy, ONNX Runtime, MONAI).
-
-use std::collections::BTreeMap;
-use std::fs::File;
+//! Whole mosaics against an independent reference.
 
 use gdal::raster::GdalType;
 use gst::prelude::*;
-use ndarray::{Array2, Array3};
-use ndarray_npy::{NpzReader, ReadableElement};
-use serde::Deserialize;
+use ndarray_npy::ReadableElement;
 
 use crate::common;
 use crate::raster::{Folder, Raster};
-
-#[derive(Debug, Deserialize)]
-struct Case {
-    name: String,
-    models: Vec<String>,
-    raster: String,
-    #[serde(rename = "type")]
-    sample: String,
-    nodata: Option<String>,
-    alpha: bool,
-    bands: Option<String>,
-    blend: String,
-    tile: Option<i64>,
-    overlap: Option<i64>,
-    uncertainty: bool,
-    settings: BTreeMap<String, String>,
-    link: String,
-    threshold: Option<f32>,
-}
-
-/// Largest difference of scores.
-const TOLERANCE: f32 = 1e-5;
-/// Labels may differ where a score is as near as this to the decision.
-const MARGIN: f32 = 1e-4;
-
-fn cases() -> Vec<Case> {
-    let file = File::open(common::root().join("tests/golden/mosaic/cases.json")).unwrap();
-    serde_json::from_reader(file).unwrap()
-}
-
-fn npz(name: &str) -> NpzReader<File> {
-    let path = common::root().join(format!("tests/golden/mosaic/{name}.npz"));
-    NpzReader::new(File::open(path).unwrap_or_else(|e| panic!("{name}: {e}"))).unwrap()
-}
-
-struct Expected {
-    scores: Array3<f32>,
-    labels: Array2<u8>,
-    uncertainty: Option<Array2<f32>>,
-}
+use crate::reference::{Case, Expected, TOLERANCE, cases, compare, compare_labels, worst};
 
 impl Case {
-    fn expected(&self) -> Expected {
-        let mut file = npz(&self.name);
-        Expected {
-            scores: file.by_name("scores").unwrap(),
-            labels: file.by_name("labels").unwrap(),
-            uncertainty: self.uncertainty.then(|| file.by_name("uncertainty").unwrap()),
-        }
-    }
-
-    fn pixels<T: ReadableElement + GdalType + Copy>(&self) -> Raster<T> {
-        let pixels: Array3<T> = npz(&format!("raster-{}", self.raster)).by_name("pixels").unwrap();
+    fn raster<T: ReadableElement + GdalType + Copy>(&self) -> Raster<T> {
+        let pixels = self.pixels::<T>();
         let (bands, height, width) = pixels.dim();
         Raster { bands, width, height, data: pixels.iter().copied().collect() }
     }
@@ -71,22 +18,11 @@ impl Case {
     fn write(&self, path: &str) {
         let nodata = self.nodata.as_ref().map(|text| text.parse().unwrap());
         match self.sample.as_str() {
-            "u8" => self.pixels::<u8>().write(path, nodata, self.alpha),
-            "u16" => self.pixels::<u16>().write(path, nodata, self.alpha),
-            "i16" => self.pixels::<i16>().write(path, nodata, self.alpha),
-            _ => self.pixels::<f32>().write(path, nodata, self.alpha),
+            "u8" => self.raster::<u8>().write(path, nodata, self.alpha),
+            "u16" => self.raster::<u16>().write(path, nodata, self.alpha),
+            "i16" => self.raster::<i16>().write(path, nodata, self.alpha),
+            _ => self.raster::<f32>().write(path, nodata, self.alpha),
         }
-    }
-
-    fn element(&self) -> String {
-        let models: Vec<_> = self.models.iter().map(|m| common::root().join(m).display().to_string()).collect();
-        let settings: String = self.settings.iter().map(|(name, value)| format!(" {name}=\"{value}\"")).collect();
-        format!("onnxsegment model-file=\"{}\"{settings}", models.join(","))
-    }
-
-    fn tiles(&self) -> String {
-        let number = |name: &str, n: Option<i64>| n.map_or(String::new(), |n| format!(" {name}={n}"));
-        number("tile-size", self.tile) + &number("overlap", self.overlap)
     }
 
     fn source(&self, path: &str) -> String {
@@ -103,10 +39,10 @@ impl Case {
             (raster.bands, raster.width, raster.height, raster.data.iter().flat_map(|v| to(*v)).collect())
         }
         let (bands, width, height, data) = match self.sample.as_str() {
-            "u8" => all(self.pixels::<u8>(), |v| [v]),
-            "u16" => all(self.pixels::<u16>(), u16::to_le_bytes),
-            "i16" => all(self.pixels::<i16>(), i16::to_le_bytes),
-            _ => all(self.pixels::<f32>(), f32::to_le_bytes),
+            "u8" => all(self.raster::<u8>(), |v| [v]),
+            "u16" => all(self.raster::<u16>(), u16::to_le_bytes),
+            "i16" => all(self.raster::<i16>(), i16::to_le_bytes),
+            _ => all(self.raster::<f32>(), f32::to_le_bytes),
         };
         let size = format!("width={width},height={height},framerate=0/1");
         if self.sample == "u8" && bands == 3 {
@@ -128,58 +64,6 @@ impl Case {
         };
         (format!("raster/x-raw,format={format},layout=planar,bands={bands},{size}"), data)
     }
-
-    /// Probabilities from what leaves `tilemerge` as scores, which in the logit domain are merged logits.
-    fn activate(&self, mut scores: Vec<f32>, pixels: usize) -> Vec<f32> {
-        if self.settings.get("merge-domain").is_none_or(|domain| domain != "logit") {
-            return scores;
-        }
-        let channels = scores.len() / pixels;
-        if self.link == "sigmoid" {
-            return scores.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect();
-        }
-        for at in 0..pixels {
-            let sum: f32 = (0..channels).map(|c| scores[c * pixels + at].exp()).sum();
-            (0..channels).for_each(|c| scores[c * pixels + at] = scores[c * pixels + at].exp() / sum);
-        }
-        scores
-    }
-}
-
-/// The largest difference; NaN has to stand where it is expected, and only there.
-fn worst<'a>(found: &[f32], expected: impl IntoIterator<Item = &'a f32>) -> f32 {
-    let difference = |(a, b): (&f32, &f32)| match (a.is_nan(), b.is_nan()) {
-        (true, true) => 0.0,
-        (false, false) => (a - b).abs(),
-        _ => f32::INFINITY,
-    };
-    found.iter().zip(expected).map(difference).fold(0.0, f32::max)
-}
-
-/// What is wrong with scores, in words.
-fn compare(name: &str, what: &str, found: &[f32], expected: &Array3<f32>, tolerance: f32) -> Option<String> {
-    if found.len() != expected.len() {
-        return Some(format!("{name}: {what}: {} scores, expected {:?}", found.len(), expected.dim()));
-    }
-    let difference = worst(found, expected);
-    (difference > tolerance).then(|| format!("{name}: {what}: scores differ by {difference:e}"))
-}
-
-fn compare_labels(case: &Case, what: &str, found: &[u8], expected: &Expected) -> Option<String> {
-    if found.len() != expected.labels.len() {
-        return Some(format!("{}: {what}: {} labels", case.name, found.len()));
-    }
-    for (value, (at, label)) in found.iter().zip(expected.labels.indexed_iter()) {
-        let mut p: Vec<f32> = (0..expected.scores.dim().0).map(|c| expected.scores[[c, at.0, at.1]]).collect();
-        let threshold = case.threshold.unwrap_or(if p.len() == 1 { 0.5 } else { -1.0 });
-        let near = p.iter().any(|p| (p - threshold).abs() < MARGIN);
-        p.sort_by(|a, b| b.total_cmp(a));
-        let tie = p.len() > 1 && p[0] - p[1] < MARGIN && p[0] != p[1];
-        if value != label && !near && !tie {
-            return Some(format!("{}: {what}: label at {at:?} is {value}, expected {label} ({p:?})", case.name));
-        }
-    }
-    None
 }
 
 /// Plays to the end; everything that came to the sink `out`.

@@ -4,6 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/reference.rs"]
+mod reference;
 
 mod child;
 mod golden;
@@ -13,6 +15,5 @@ mod raster;
 mod real;
 mod refused;
 mod sink;
-mod source;
 mod states;
 mod whole;

@@ -15,6 +15,7 @@ mod plan;
 mod refused;
 mod resampled;
 mod stream;
+mod tiles;
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};

@@ -122,8 +122,11 @@ fn seeks_go_to_any_tile_at_any_moment() {
     let frame = gst::format::Default::from_u64(96);
     pipeline.seek(1.0, flags, set, frame, none, gst::format::Default::from_u64(0)).unwrap();
     assert_eq!(index(&sink.try_pull_sample(common::LONG).unwrap()), 96);
-    // Backwards is no way to read.
+    // Backwards is no way to read, and the stream goes on as if nobody had asked.
     assert!(pipeline.seek(-1.0, flags, set, time(0), set, time(50)).is_err());
+    let back = gst::event::Seek::new(-1.0, flags, set, time(0), set, time(50));
+    assert!(!pipeline.get("source").send_event(back));
+    assert_eq!(common::rest(&sink).iter().map(index).collect::<Vec<_>>(), [97, 98, 99]);
 }
 
 #[test]

@@ -1,62 +1,17 @@
-//! What `rastersrc` sends: the raster's pixels, in the caps that fit them, in a stream that players understand.
+//! What `rastersrc` sends, in short: the raster's pixels, in the caps that fit them, in a stream that players understand.
 
 use gst::prelude::*;
-use gstonnxsegment::elements::meta::{RasterInfo, TileMeta};
+use gstonnxsegment::elements::meta::RasterInfo;
 
-use crate::common;
 use crate::raster::{Folder, Raster, texture};
+use crate::{Got, common, walk};
 
-/// The index that numpy's `reflect` gives.
-fn reflect(i: i64, n: i64) -> usize {
-    if n == 1 {
-        return 0;
-    }
-    let k = i.rem_euclid(2 * (n - 1));
-    (if k < n { k } else { 2 * (n - 1) - k }) as usize
-}
-
-fn tiles(description: &str) -> Vec<gst::Sample> {
+/// Everything that comes, as it comes.
+fn samples(description: &str) -> Vec<gst::Sample> {
     let pipeline = common::launch(&format!("{description} ! appsink name=out sync=false"));
     let sink = pipeline.appsink("out");
     pipeline.set_state(gst::State::Playing).unwrap();
     common::rest(&sink)
-}
-
-/// Samples of a tile as numbers, `bands × height × width`, and its place.
-fn values(sample: &gst::Sample) -> (TileMeta, Vec<f64>) {
-    let caps = sample.caps().unwrap();
-    let s = caps.structure(0).unwrap();
-    let size = |name: &str| s.get::<i32>(name).unwrap() as usize;
-    let (width, height) = (size("width"), size("height"));
-    let buffer = sample.buffer().unwrap();
-    let meta = TileMeta::of(buffer, width as u32, height as u32).unwrap().expect("tiles carry their place");
-    let map = buffer.map_readable().unwrap();
-    let mut out = Vec::new();
-    match s.get::<&str>("format").unwrap() {
-        "GRAY8" | "RGB" => {
-            let info = gst_video::VideoInfo::from_caps(caps).unwrap();
-            let bands = info.n_components() as usize;
-            for band in 0..bands {
-                for y in 0..height {
-                    let row = y * info.stride()[0] as usize;
-                    out.extend((0..width).map(|x| map[row + x * bands + band] as f64));
-                }
-            }
-        }
-        "GRAY16_LE" => {
-            let info = gst_video::VideoInfo::from_caps(caps).unwrap();
-            for y in 0..height {
-                let row = &map[y * info.stride()[0] as usize..];
-                out.extend((0..width).map(|x| u16::from_le_bytes([row[2 * x], row[2 * x + 1]]) as f64));
-            }
-        }
-        "U8" => out.extend(map.iter().map(|v| *v as f64)),
-        "U16LE" => out.extend(map.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b) as f64)),
-        "I16LE" => out.extend(map.as_chunks::<2>().0.iter().map(|b| i16::from_le_bytes(*b) as f64)),
-        "F32LE" => out.extend(map.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b) as f64)),
-        other => panic!("{other}"),
-    }
-    (meta, out)
 }
 
 #[test]
@@ -69,20 +24,19 @@ fn tiles_are_the_rasters_pixels_and_beyond_it_their_reflection() {
         raster.write(&path, None, false);
         let list: Vec<String> = (1..=bands).map(|k| k.to_string()).collect();
         let list = list.join(",");
-        let samples = tiles(&format!("rastersrc location={path} bands=\"{list}\" tile-size=16 overlap=6"));
+        let samples = samples(&format!("rastersrc location={path} bands=\"{list}\" tile-size=16 overlap=6"));
         let columns = width.div_ceil(10);
         assert_eq!(samples.len(), columns * height.div_ceil(10));
         for (k, sample) in samples.iter().enumerate() {
             assert_eq!(sample.buffer().unwrap().pts(), Some(common::time(k)));
-            let (meta, found) = values(sample);
-            assert_eq!(meta.index, k);
-            let area = meta.tile().area;
+            let Got { index, area, values: found, .. } = Got::of(sample);
+            assert_eq!(index, k);
             assert_eq!((area.x, area.y), ((k % columns * 10) as i64 - 3, (k / columns * 10) as i64 - 3));
             let mut at = 0;
             for band in 0..bands {
                 for y in area.y..area.bottom() {
                     for x in area.x..area.right() {
-                        let (sx, sy) = (reflect(x, width as i64), reflect(y, height as i64));
+                        let (sx, sy) = (walk(x, width as i64), walk(y, height as i64));
                         let expected = raster.data[(band * height + sy) * width + sx] as f64;
                         assert_eq!(found[at], expected, "tile {k}, band {band}, {x}, {y} of {width}x{height}");
                         at += 1;
@@ -100,10 +54,10 @@ fn caps_fit_the_samples() {
     let folder = Folder::new("caps");
     let path = folder.path("in.tif");
     let check = |bands: &str, expected: &str| {
-        let samples = tiles(&format!("rastersrc location={path} {bands} tile-size=16 overlap=0"));
+        let samples = samples(&format!("rastersrc location={path} {bands} tile-size=16 overlap=0"));
         let caps = samples[0].caps().unwrap().to_string();
         assert!(caps.starts_with(expected), "{caps}");
-        values(&samples[0]).1
+        Got::of(&samples[0]).values
     };
     Raster::<u16>::new(2, (20, 20), |b, x, y| (b * 20_000 + x * 900 + y) as u16).write(&path, None, false);
     assert_eq!(check("bands=2", "video/x-raw, format=(string)GRAY16_LE")[17], 20_000.0 + 900.0 + 1.0);
@@ -124,17 +78,16 @@ fn pixels_without_data_are_marked_by_value_alpha_and_nan() {
     let path = folder.path("in.tif");
     let gone = |x: usize, y: usize| x < 32 || (x + y).is_multiple_of(5);
     let check = |settings: &str| {
-        let samples = tiles(&format!("rastersrc location={path} {settings} tile-size=16 overlap=0"));
+        let samples = samples(&format!("rastersrc location={path} {settings} tile-size=16 overlap=0"));
         assert_eq!(samples.len(), 12);
         for sample in samples {
-            let (meta, _) = values(&sample);
-            let area = meta.tile().area;
+            let Got { area, gap, valid, .. } = Got::of(&sample);
             let empty = area.x < 32;
-            assert_eq!(sample.buffer().unwrap().flags().contains(gst::BufferFlags::GAP), empty, "{settings} {area:?}");
+            assert_eq!(gap, empty, "{settings} {area:?}");
             if empty {
                 continue;
             }
-            let valid = meta.valid.expect("not all pixels have data");
+            let valid = valid.expect("not all pixels have data");
             for (k, v) in valid.iter().enumerate() {
                 let (x, y) = (area.x as usize + k % 16, area.y as usize + k / 16);
                 assert_eq!(*v == 0, gone(x, y), "{settings}: {x}, {y}");
@@ -160,8 +113,8 @@ fn windows_boxes_and_shards_send_only_what_they_need() {
     let path = folder.path("in.tif");
     Raster::new(1, (200, 100), texture).write(&path, None, false);
     let indices = |settings: &str| -> Vec<usize> {
-        let samples = tiles(&format!("rastersrc location={path} tile-size=24 overlap=4 {settings}"));
-        samples.iter().map(|s| values(s).0.index).collect()
+        let samples = samples(&format!("rastersrc location={path} tile-size=24 overlap=4 {settings}"));
+        samples.iter().map(|s| Got::of(s).index).collect()
     };
     assert_eq!(indices("").len(), 50);
     // Columns 1 and 2, row 2; halos of 2 pixels reach in.
@@ -193,7 +146,7 @@ fn the_stream_has_a_position_a_length_and_can_be_sought_in() {
     pipeline.set_state(gst::State::Playing).unwrap();
     let samples = common::rest(&pipeline.appsink("out"));
     assert_eq!(samples.len(), 10);
-    assert_eq!((values(&samples[0]).0.index, samples[0].buffer().unwrap().pts()), (90, Some(common::time(90))));
+    assert_eq!((Got::of(&samples[0]).index, samples[0].buffer().unwrap().pts()), (90, Some(common::time(90))));
 }
 
 #[test]
