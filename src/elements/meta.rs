@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::raster::grid::Tile;
-use crate::raster::{Axis, Cell, Error, Georeference, Grid, Lattice, Preference, Rect, Result, Shard};
+use crate::raster::{Axis, Cell, Error, Georeference, Grid, Lattice, MaskGrid, Preference, Rect, Result, Shard};
 
 /// Name of the tile meta.
 pub const TILE: &str = "GstRasterTileMeta";
@@ -277,6 +277,9 @@ pub struct RunRequest {
     pub georeference: Georeference,
     pub grid: Grid,
     pub region: Rect,
+    /// What finished rasters are to be brought back to; `None` for the grid above.
+    #[serde(default)]
+    pub mask_grid: Option<MaskGrid>,
     pub shard: Shard,
 }
 

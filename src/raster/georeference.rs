@@ -47,6 +47,17 @@ impl Georeference {
     }
 }
 
+/// The source's own pixels, which the rasters of a resampled run are brought back to (`grid=source`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaskGrid {
+    /// That of the whole source.
+    pub georeference: Georeference,
+    /// The part of the source that is wanted, in its pixels.
+    pub window: Rect,
+    /// Pixels of the source per pixel of the run, across and down.
+    pub factors: (f64, f64),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,10 +8,12 @@ pub mod error;
 pub mod georeference;
 pub mod grid;
 #[cfg(feature = "raster")]
+mod memory;
+#[cfg(feature = "raster")]
 pub mod parts;
 #[cfg(feature = "raster")]
 pub mod source;
 
 pub use error::{Error, Result};
-pub use georeference::{Gcp, Georeference};
+pub use georeference::{Gcp, Georeference, MaskGrid};
 pub use grid::{Axis, Cell, Grid, Lattice, Preference, Rect, Shard, Work};

@@ -8,6 +8,7 @@
 mod files;
 mod finish;
 mod manifest;
+mod vrt;
 
 use std::collections::BTreeSet;
 use std::io;

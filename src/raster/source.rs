@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
-use super::{Gcp, Georeference, Rect};
+use super::{Gcp, Georeference, Rect, memory};
 use messages::catch;
 use resample::Scale;
 use units::{Piece, Units};
@@ -211,7 +211,8 @@ impl Source {
         let of_mosaic = pieces.as_ref().and_then(|pieces| Units::of_mosaic(width, height, pieces));
         let follows = of_mosaic.is_some();
         let units = of_mosaic.unwrap_or_else(|| Units::uniform(width, height, block, bytes));
-        keep_cache(match &pieces {
+        // `Source` keeps what tiles share by itself.
+        memory::bound_cache(match &pieces {
             // What files have in common with several units is served from there.
             Some(_) if !follows => width * 1500 * bytes,
             _ => block.0 * block.1 * bytes * 5 / 4,
@@ -233,7 +234,7 @@ impl Source {
             knows_empty: AtomicBool::new(true),
             scale: Scale::default(),
             counters: Arc::default(),
-            warnings: Mutex::new(said.warnings),
+            warnings: Mutex::new(said.warnings.iter().map(|w| format!("location={location}: {w}")).collect()),
             dataset,
         };
         source.fingerprint = source.mark();
@@ -304,6 +305,11 @@ impl Source {
         self.scale = scale;
         self.fingerprint = self.mark();
         Ok(true)
+    }
+
+    /// Pixels of the file per pixel, across and down.
+    pub fn factors(&self) -> (f64, f64) {
+        self.scale.factors()
     }
 
     /// The pixels of a window that is given in the file's pixels.
@@ -601,21 +607,6 @@ fn age(name: &str) -> String {
     let Some(data) = found else { return "?".into() };
     let time = data.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     format!("{}\0{}", data.len(), time.map_or(0, |t| t.as_nanos()))
-}
-
-/// Bounds GDAL's own cache of blocks, which is there for what one reading leaves for the next: `Source` keeps what tiles
-/// share. Left alone where the user has set `GDAL_CACHEMAX`.
-fn keep_cache(bytes: i64) {
-    const LEAST: i64 = 64 << 20;
-    static KEPT: Mutex<i64> = Mutex::new(0);
-    let set_by_user = gdal::config::get_config_option("GDAL_CACHEMAX", "").is_ok_and(|v| !v.is_empty());
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let wanted = bytes.clamp(LEAST, 1 << 31).max(*kept);
-    if !set_by_user && wanted > *kept {
-        *kept = wanted;
-        // SAFETY: takes a number.
-        unsafe { gdal_sys::GDALSetCacheMax64(wanted) };
-    }
 }
 
 impl Counters {

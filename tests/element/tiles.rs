@@ -293,6 +293,7 @@ fn a_plan_learns_what_the_models_want_and_what_they_are() {
         georeference: Georeference::default(),
         grid: Grid::fit(100, 100, Stated::default(), &preference).unwrap(),
         region: Rect::new(0, 0, 100, 100),
+        mask_grid: None,
         shard: Shard::default(),
     };
     assert!(Plan::run(&request).send(&src));

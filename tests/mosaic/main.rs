@@ -9,6 +9,7 @@ mod reference;
 
 mod child;
 mod golden;
+mod grid;
 mod killed;
 mod large;
 mod raster;

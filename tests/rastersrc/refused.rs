@@ -77,8 +77,10 @@ fn files_that_end_too_soon_or_are_damaged() {
         let n = bytes.len();
         bytes[n / 2..n / 2 + 5000].fill(0x55);
     });
-    tool("gdal_translate", &["-q", "-of", "PNG", &path, &copy]);
-    damaged(&|bytes| bytes.truncate(bytes.len() / 2));
+    for format in ["PNG", "JPEG"] {
+        tool("gdal_translate", &["-q", "-of", format, &path, &copy]);
+        damaged(&|bytes| bytes.truncate(bytes.len() / 2));
+    }
 
     // A mosaic that has lost a file.
     let (a, vrt) = (folder.path("a.tif"), folder.path("lost.vrt"));
@@ -188,22 +190,4 @@ fn other_settings_that_cannot_be() {
     of("tile-size=64 overlap=40", &["overlap=40: ", "up to 32"]);
     of("resolution=0.0000000001", &["resolution=", "in.tif would have"]);
     refused(&format!("location={bare} resolution=2"), &["resolution=2: ", "bare.png", "use resolution=0"]);
-}
-
-#[test]
-fn the_mask_stays_on_the_models_grid() {
-    let _watchdog = common::start();
-    let folder = Folder::new("grid");
-    let (path, out) = (folder.path("in.tif"), folder.path("out.tif"));
-    Raster::new(3, (80, 60), texture).write(&path, None, false);
-    let mosaic = |properties: &str| {
-        format!(
-            "rastersrc location={path} grid=source {properties} ! onnxsegment model-file={{sigmoid}} ! rastersink location={out}"
-        )
-    };
-    one_error(&mosaic("resolution=1"), &["grid=source: ", "use grid=model", "gdalwarp"]);
-    assert!(!std::path::Path::new(&out).exists());
-    // Without resampling both are the same.
-    common::launch(&mosaic("")).finish();
-    assert_eq!(Raster::<u8>::read(&out).width, 80);
 }

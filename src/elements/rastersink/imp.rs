@@ -353,13 +353,6 @@ impl RasterSink {
         info: Option<SegmentationInfo>,
         settings: serde_json::Value,
     ) -> Result<Run> {
-        if request.source.get("mask-grid").is_some_and(|grid| !grid.is_null()) {
-            return Err(Error::setting(
-                "grid",
-                "source",
-                "a mask cannot be brought back to the raster's own pixels yet; use grid=model, and gdalwarp on the mask",
-            ));
-        }
         let label_depth = products::label_depth(info.as_ref())?;
         let depth = |kind| if kind == Kind::Labels { label_depth } else { wanted.depth };
         let product = |(kind, path): &(Kind, PathBuf)| Product { kind: *kind, depth: depth(*kind), path: path.clone() };
@@ -369,6 +362,7 @@ impl RasterSink {
         let (lattice, blend) = (wanted.lattice, wanted.blend.name());
         let mut manifest = Manifest::new(request.grid, request.region, lattice, blend, entries);
         manifest.source = request.source.clone();
+        manifest.mask_grid = request.mask_grid.clone();
         manifest.models = serde_json::json!(info.as_ref().map(|info| &info.models));
         manifest.settings = settings;
         for product in &all {
@@ -410,6 +404,7 @@ impl RasterSink {
             georeference: raster.georeference,
             grid: meta.grid,
             region: meta.grid.bounds(),
+            mask_grid: None,
             shard: Shard::default(),
         };
         let settings = state.info.as_ref().map_or(serde_json::Value::Null, SegmentationInfo::settings);

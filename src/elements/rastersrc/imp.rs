@@ -22,7 +22,7 @@ use crate::engine::lock;
 use crate::engine::pixels::Sample;
 use crate::raster::grid::{Preference, Work};
 use crate::raster::source::{Counters, Info, ReadAhead, Reading, SampleType, Source};
-use crate::raster::{Error, Grid, Lattice, Rect, Result};
+use crate::raster::{Error, Grid, Lattice, MaskGrid, Rect, Result};
 
 /// Tiles per second of stream time.
 const RATE: u64 = 25;
@@ -463,27 +463,33 @@ impl RasterSrc {
 
         let own = source.info().clone();
         self.warn_of_place(&own);
+        let window = self.region(&source, &wanted)?;
         let resampled = self.resample(&mut source, &settings, &preference)?;
         let info = source.info().clone();
         let grid = Grid::fit(info.width, info.height, wanted.stated, &preference)?;
-        let region = self.region(&source, &wanted)?;
+        let mask_grid = (resampled && settings.grid == GridChoice::Source).then(|| MaskGrid {
+            georeference: own.georeference,
+            window,
+            factors: source.factors(),
+        });
+        let region = match &mask_grid {
+            // All that the wanted pixels of the source reach into.
+            Some(grid) => source.window(grid.window)?,
+            None => self.region(&source, &wanted)?,
+        };
         let fill = fill(&source, &wanted, preference.fill.as_deref())?;
         let format = Format::of(&info);
         self.check_format(format, &grid)?;
 
         let mut mark = source.fingerprint().clone();
         mark["fill"] = fill.clone().into();
-        if resampled && settings.grid == GridChoice::Source {
-            mark["mask-grid"] = serde_json::json!({
-                "width": own.width, "height": own.height, "georeference": own.georeference,
-            });
-        }
         let request = RunRequest {
             source: mark,
             name: info.location.clone(),
             georeference: info.georeference.clone(),
             grid,
             region,
+            mask_grid,
             shard: wanted.shard,
         };
         let mut plan = Plan::run(&request);

@@ -2,7 +2,6 @@
 //! become.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,18 +13,20 @@ use gdal::raster::{Buffer, GdalType, RasterCreationOptions};
 use gdal::{Dataset, DriverManager, Metadata};
 
 use super::files::{self, words};
+use super::vrt::{self, InMemory, Spacing};
 use super::{Kind, LOCK, Parts, Product, SUFFIX, stem};
-use crate::raster::cells::{Depth, Samples};
+use crate::raster::cells::Samples;
 use crate::raster::error::{Error, Result};
 use crate::raster::georeference::Georeference;
 use crate::raster::grid::{Cell, Rect};
+use crate::raster::memory;
 use crate::raster::source::messages::catch;
 
 /// Names the run in a raster's metadata.
 const RUN: &str = "ONNXSEGMENT_RUN";
 
 /// Side of a raster's blocks in pixels.
-const BLOCK: i64 = 512;
+pub(super) const BLOCK: i64 = 512;
 
 /// How long a process waits before it looks again whether another one is through with finishing.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -126,7 +127,7 @@ impl Format {
     /// What GDAL says of them.
     pub fn rehearse(&self, product: &Product, look: &Look) -> Result<()> {
         let rect = Rect::new(0, 0, 16, 16);
-        let vrt = vrt(&rect, &Georeference::default(), product.depth, look, &[]);
+        let vrt = vrt::mosaic(&rect, &Georeference::default(), product.depth, look, &[]);
         let path = PathBuf::from(format!("/vsimem/onnxsegment-{:016x}.tif", fastrand::u64(..)));
         let result = copy(&vrt, self.driver(), &self.options(product.kind), &path, &mut |_| true);
         for name in siblings(&path) {
@@ -388,10 +389,30 @@ impl Parts {
         let bands = sources.first().and_then(|(path, _)| catch(|| Some(Dataset::open(path).ok()?.raster_count())).0);
         let mut look = look(product.kind, bands);
         look.metadata.push((RUN.into(), self.identity.clone()));
-        let text = vrt(&region, &georeference.window(&region), product.depth, &look, &sources);
+        let depth = product.depth;
+        let mut memory = Vec::new();
+        let text = match &self.manifest.mask_grid {
+            None => vrt::mosaic(&region, &georeference.window(&region), depth, &look, &sources),
+            Some(grid) => {
+                // In pixels of the source.
+                let (fx, fy) = grid.factors;
+                let from = Spacing { start: (region.x as f64 * fx, region.y as f64 * fy), step: grid.factors };
+                let window = grid.window;
+                let to = Spacing { start: (window.x as f64, window.y as f64), step: (1.0, 1.0) };
+                let place = Georeference { geotransform: Some(from.geotransform()), ..Georeference::default() };
+                let plain = Look { bands: look.bands.clone(), ..Look::default() };
+                let hold = |text: String| InMemory::new(text).map_err(|problem| self.unfinished(product, &problem));
+                let parts = hold(vrt::mosaic(&region, &place, depth, &plain, &sources))?;
+                let layout = (product.kind, depth, look.bands.len());
+                let warped = hold(vrt::resampled(parts.path(), layout, from, (to, window.width, window.height)))?;
+                let whole = [(warped.path().to_path_buf(), Rect::new(0, 0, window.width, window.height))];
+                memory.extend([parts, warped]);
+                vrt::mosaic(&window, &grid.georeference.window(&window), depth, &look, &whole)
+            }
+        };
         let draft = Draft(files::beside(&product.path));
         match copy(&text, format.driver(), &format.options(product.kind), &draft.0, progress) {
-            Ok(()) => {}
+            Ok(()) => drop(memory),
             Err(None) => return Err(Error::Cancelled),
             Err(Some(problem)) => return Err(self.unfinished(product, &problem)),
         }
@@ -408,109 +429,6 @@ impl Parts {
     }
 }
 
-/// All parts of a product as one raster, in GDAL's own words for it.
-fn vrt(region: &Rect, georeference: &Georeference, depth: Depth, look: &Look, sources: &[(PathBuf, Rect)]) -> String {
-    let mut xml = format!(r#"<VRTDataset rasterXSize="{}" rasterYSize="{}">"#, region.width, region.height);
-    let mut add = |text: std::fmt::Arguments<'_>| xml.write_fmt(text).expect("text grows in memory");
-    if let Some(crs) = &georeference.crs {
-        add(format_args!("<SRS>{}</SRS>", escape(crs)));
-    }
-    if let Some(g) = &georeference.geotransform {
-        add(format_args!("<GeoTransform>{},{},{},{},{},{}</GeoTransform>", g[0], g[1], g[2], g[3], g[4], g[5]));
-    }
-    if !georeference.gcps.is_empty() {
-        add(format_args!(r#"<GCPList Projection="{}">"#, escape(georeference.gcp_crs.as_deref().unwrap_or_default())));
-        for p in &georeference.gcps {
-            add(format_args!(
-                r#"<GCP Id="{}" Pixel="{}" Line="{}" X="{}" Y="{}" Z="{}"/>"#,
-                escape(&p.id),
-                p.pixel,
-                p.line,
-                p.x,
-                p.y,
-                p.z
-            ));
-        }
-        add(format_args!("</GCPList>"));
-    }
-    add(format_args!("<Metadata>"));
-    let area_or_point = georeference.area_or_point.iter().map(|v| ("AREA_OR_POINT", v.as_str()));
-    for (key, value) in area_or_point.chain(look.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str()))) {
-        add(format_args!(r#"<MDI key="{}">{}</MDI>"#, escape(key), escape(value)));
-    }
-    add(format_args!("</Metadata>"));
-    let data_type = match depth {
-        Depth::U8 => "Byte",
-        Depth::U16 => "UInt16",
-    };
-    for (k, description) in look.bands.iter().enumerate() {
-        add(format_args!(r#"<VRTRasterBand dataType="{data_type}" band="{}">"#, k + 1));
-        add(format_args!("<Description>{}</Description>", escape(description)));
-        add(format_args!("<NoDataValue>{}</NoDataValue>", depth.nodata()));
-        if let Some(scale) = look.scale {
-            add(format_args!("<Offset>0</Offset><Scale>{scale}</Scale>"));
-        }
-        let colour = match look.palette.is_empty() {
-            false => "Palette",
-            // What else GeoTIFF would have to keep in a file beside it.
-            true if k == 0 => "Gray",
-            true => "Undefined",
-        };
-        add(format_args!("<ColorInterp>{colour}</ColorInterp>"));
-        if !look.palette.is_empty() {
-            add(format_args!("<ColorTable>"));
-            for [r, g, b] in &look.palette {
-                add(format_args!(r#"<Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>"#));
-            }
-            add(format_args!("</ColorTable>"));
-        }
-        if !look.categories.is_empty() {
-            add(format_args!("<CategoryNames>"));
-            for name in &look.categories {
-                add(format_args!("<Category>{}</Category>", escape(name)));
-            }
-            add(format_args!("</CategoryNames>"));
-        }
-        for (path, rect) in sources {
-            let (w, h) = (rect.width, rect.height);
-            add(format_args!(
-                r#"<SimpleSource><SourceFilename relativeToVRT="0">{}</SourceFilename><SourceBand>{}</SourceBand>"#,
-                escape(&path.to_string_lossy()),
-                k + 1
-            ));
-            // With these GDAL need not open a part before it reads it.
-            add(format_args!(
-                r#"<SourceProperties RasterXSize="{w}" RasterYSize="{h}" DataType="{data_type}" BlockXSize="{}" BlockYSize="{}"/>"#,
-                w.min(BLOCK),
-                h.min(BLOCK)
-            ));
-            add(format_args!(r#"<SrcRect xOff="0" yOff="0" xSize="{w}" ySize="{h}"/>"#));
-            add(format_args!(
-                r#"<DstRect xOff="{}" yOff="{}" xSize="{w}" ySize="{h}"/></SimpleSource>"#,
-                rect.x, rect.y
-            ));
-        }
-        add(format_args!("</VRTRasterBand>"));
-    }
-    xml + "</VRTDataset>"
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            // XML has no others.
-            c if c < ' ' && !"\t\n\r".contains(c) => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// Copies a VRT to a file of another format.
 ///
 /// # Errors
@@ -524,6 +442,7 @@ fn copy(
 ) -> std::result::Result<(), Option<String>> {
     struct Listener<'a> {
         progress: &'a mut dyn FnMut(f64) -> bool,
+        percent: i64,
         stopped: bool,
     }
 
@@ -532,10 +451,14 @@ fn copy(
         let listener = unsafe { &mut *data.cast::<Listener<'_>>() };
         let go_on = catch_unwind(AssertUnwindSafe(|| (listener.progress)(done))).unwrap_or(false);
         listener.stopped |= !go_on;
+        let percent = (done * 100.0) as i64;
+        if std::mem::replace(&mut listener.percent, percent) != percent {
+            memory::give_back();
+        }
         go_on.into()
     }
 
-    let mut listener = Listener { progress, stopped: false };
+    let mut listener = Listener { progress, percent: -1, stopped: false };
     let options = list(options);
     let (result, said) = catch(|| {
         let source = Dataset::open(vrt).map_err(|e| e.to_string())?;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Depth, Kind};
-use crate::raster::{Grid, Lattice, Rect};
+use crate::raster::{Grid, Lattice, MaskGrid, Rect};
 
 /// Version of the folder's layout and of the parts in it.
 const FORMAT: u32 = 1;
@@ -26,6 +26,8 @@ pub struct Manifest {
     pub blend: String,
     pub grid: Grid,
     pub region: Rect,
+    /// What the rasters are brought back to; `None` for the grid above.
+    pub mask_grid: Option<MaskGrid>,
     pub lattice: Lattice,
     pub products: Vec<Entry>,
 }
@@ -47,6 +49,7 @@ impl Manifest {
             blend: blend.into(),
             grid,
             region,
+            mask_grid: None,
             lattice,
             products,
         }
@@ -81,7 +84,7 @@ impl Manifest {
             return Ok(Some(format!("the format of parts is {format} there and {FORMAT} here")));
         }
         let mut found = Vec::new();
-        for key in ["source", "models", "settings", "blend", "grid", "region", "lattice", "products"] {
+        for key in ["source", "models", "settings", "blend", "grid", "region", "mask_grid", "lattice", "products"] {
             let of = |manifest: &Value| manifest.get(key).cloned().unwrap_or(Value::Null);
             compare(key, &of(&there), &of(&here), &mut found);
         }
@@ -103,7 +106,7 @@ fn compare(path: &str, there: &Value, here: &Value, found: &mut Vec<String>) {
     if there == here {
         return;
     }
-    let whole = ["region", "lattice", "products"].contains(&path);
+    let whole = ["region", "mask_grid", "lattice", "products"].contains(&path);
     match (there, here) {
         (Value::Object(a), Value::Object(b)) if !whole => {
             let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).collect();
@@ -132,6 +135,7 @@ fn words(path: &str) -> String {
         "source" => "the source".into(),
         "models" => "the list of models".into(),
         "region" => "the region (x,y,width,height)".into(),
+        "mask_grid" => "the mask's grid".into(),
         "lattice" => "part-size".into(),
         "products" => "the list of outputs".into(),
         "grid.x.length" => "the raster's width".into(),
@@ -163,6 +167,8 @@ fn show(path: &str, value: &Value) -> String {
     let text = match (path, value) {
         ("region", Value::Object(_)) => ["x", "y", "width", "height"].map(number).join(","),
         ("lattice", Value::Object(_)) => ["part_width", "part_height"].map(number).join(","),
+        ("mask_grid", Value::Null) => "the model's".into(),
+        ("mask_grid", _) => "the source's".into(),
         ("models", Value::Array(_)) => list(&|model| text_of(model, "file")),
         ("products", Value::Array(_)) => list(&|p| format!("{} ({})", text_of(p, "kind"), text_of(p, "depth"))),
         ("source", Value::Object(_)) => text_of(value, "name"),

@@ -271,11 +271,15 @@ impl Source {
 
     /// Turns GDAL's failure to read into an error for the user, and keeps its warnings.
     fn said(&self, rect: Rect, read: impl FnOnce() -> CPLErr::Type) -> Result<()> {
-        let (result, said) = catch(read);
-        if !said.warnings.is_empty() {
-            self.warn(said.warnings.clone());
+        let (result, mut said) = catch(read);
+        // GDAL makes up what is missing from a JPEG.
+        let cut = said.warnings.iter().any(|w| w.contains("Premature end of"));
+        if cut {
+            said.failures.append(&mut said.warnings);
         }
-        if result == CPLErr::CE_None || result == CPLErr::CE_Warning {
+        let location = &self.info.location;
+        self.warn(said.warnings.iter().map(|w| format!("location={location}: {w}")).collect());
+        if !cut && (result == CPLErr::CE_None || result == CPLErr::CE_Warning) {
             return Ok(());
         }
         let problem = format!(
@@ -287,7 +291,7 @@ impl Source {
             rect.bottom() - 1,
             said.words()
         );
-        Err(Error::read("location", &self.info.location, problem))
+        Err(Error::read("location", location, problem))
     }
 }
 
