@@ -120,10 +120,16 @@ impl Labels {
     }
 }
 
-/// Reads a buffer of `F32LE` scores.
-pub fn floats(data: &[u8], to: &mut Vec<f32>) {
-    to.clear();
-    to.extend(data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+/// The `F32LE` scores of a buffer where they lie; a copy where this machine cannot read them there.
+pub fn floats<'a>(data: &'a [u8], copy: &'a mut Vec<f32>) -> &'a [f32] {
+    // SAFETY: any four bytes are a float.
+    let (_, in_place, _) = unsafe { data.align_to::<f32>() };
+    if cfg!(target_endian = "little") && in_place.len() == data.len() / 4 {
+        return in_place;
+    }
+    copy.clear();
+    copy.extend(data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+    copy
 }
 
 #[cfg(test)]
@@ -179,6 +185,19 @@ mod tests {
         labels.probabilities(planes, (2, 1), |_, _, row| found.extend_from_slice(row));
         assert!((found[0] - 0.268_941_4).abs() < 1e-6 && (found[2] - 0.731_058_6).abs() < 1e-6, "{found:?}");
         assert!(found[1].is_nan() && found[3].is_nan());
+    }
+
+    #[test]
+    fn scores_are_read_wherever_they_lie() {
+        let values = [1.5f32, -0.25, f32::MIN_POSITIVE];
+        let bytes: Vec<u8> = [0; 3].into_iter().chain(values.iter().flat_map(|v| v.to_le_bytes())).collect();
+        for start in 0..4 {
+            // Of these four places one is aligned.
+            let mut room = vec![9; start];
+            room.extend_from_slice(&bytes[3..]);
+            let mut copy = vec![7.0];
+            assert_eq!(floats(&room[start..], &mut copy), values);
+        }
     }
 
     #[test]

@@ -155,14 +155,23 @@ pub struct Plan {
     by_member: Vec<usize>,
     /// Runs that may go on at a time: fewer than threads where memory holds no more.
     runs_at_once: usize,
-    /// For each conversion, planes of frames that are done, for those to come.
-    spare: Vec<Mutex<Vec<Planes>>>,
+    /// Memory of frames that are done, for those to come: for each conversion its planes, and scores.
+    spare_planes: Vec<Mutex<Vec<Planes>>>,
+    spare_scores: Mutex<Vec<Vec<f32>>>,
 }
 
 impl Plan {
     fn size(&self, member: usize) -> (usize, usize) {
         let conversion = &self.conversions[self.by_member[member]];
         (conversion.height, conversion.width)
+    }
+
+    /// Keeps as many as frames may run side by side, and one that is shown meanwhile.
+    fn keep<T>(&self, spare: &Mutex<Vec<T>>, memory: Option<T>) {
+        let mut spare = lock(spare);
+        if spare.len() <= self.runs_at_once {
+            spare.extend(memory);
+        }
     }
 }
 
@@ -235,13 +244,11 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        for (planes, spare) in self.planes.iter_mut().zip(&self.plan.spare) {
-            let mut spare = lock(spare);
-            // As many as frames are converted side by side, and one that is shown meanwhile.
-            if spare.len() <= self.plan.runs_at_once {
-                spare.extend(planes.take());
-            }
+        for (planes, spare) in self.planes.iter_mut().zip(&self.plan.spare_planes) {
+            self.plan.keep(spare, planes.take());
         }
+        let merged = lock(&self.outcome).take().and_then(Result::ok).and_then(Arc::into_inner);
+        self.plan.keep(&self.plan.spare_scores, merged.map(|m| m.scores));
     }
 }
 
@@ -473,8 +480,14 @@ impl Ensemble {
             });
             by_member.push(k);
         }
-        let spare = conversions.iter().map(|_| Mutex::default()).collect();
-        let mut plan = Plan { format, conversions, by_member, runs_at_once: self.inner.threads, spare };
+        let mut plan = Plan {
+            format,
+            spare_planes: conversions.iter().map(|_| Mutex::default()).collect(),
+            spare_scores: Mutex::default(),
+            conversions,
+            by_member,
+            runs_at_once: self.inner.threads,
+        };
         plan.runs_at_once = self.fit_memory(&plan)?;
         Ok(Arc::new(plan))
     }
@@ -532,6 +545,7 @@ impl Ensemble {
         let checked = frame.view().check();
         let uncertainty = uncertainty.then_some(inner.uncertainty);
         let size = (plan.format.height, plan.format.width);
+        let scores = lock(&plan.spare_scores).pop().unwrap_or_default();
         let job = Arc::new(Job {
             plan: plan.clone(),
             frame,
@@ -539,7 +553,7 @@ impl Ensemble {
             fold: Mutex::new(Fold {
                 next: 0,
                 parked: BTreeMap::new(),
-                merger: Some(Merger::new(inner.domain, inner.link, inner.channels, size, uncertainty)),
+                merger: Some(Merger::over(scores, inner.domain, inner.link, inner.channels, size, uncertainty)),
             }),
             outcome: Mutex::new(None),
             done: Condvar::new(),
@@ -786,7 +800,7 @@ impl Inner {
     fn planes<'a>(&self, job: &'a Job, conversion: usize) -> &'a Planes {
         job.planes[conversion].get_or_init(|| {
             let begin = Instant::now();
-            let spare = lock(&job.plan.spare[conversion]).pop();
+            let spare = lock(&job.plan.spare_planes[conversion]).pop();
             let planes = job.plan.conversions[conversion].run(&job.frame.view(), spare);
             self.count(&self.counters.convert, begin);
             planes

@@ -71,6 +71,14 @@ pub fn map<S, D>(from: &[S], to: &mut [D], f: impl Fn(&S) -> D) {
     }
 }
 
+/// sum = weight · v
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn set(sum: &mut [f32], v: &[f32], weight: f32) {
+    for (s, v) in sum.iter_mut().zip(v) {
+        *s = weight * v;
+    }
+}
+
 /// sum += weight · v
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub fn add(sum: &mut [f32], v: &[f32], weight: f32) {

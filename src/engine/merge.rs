@@ -100,10 +100,23 @@ impl Merger {
         domain: Domain,
         link: Link,
         channels: Option<usize>,
+        size: (usize, usize),
+        uncertainty: Option<Uncertainty>,
+    ) -> Self {
+        Self::over(Vec::new(), domain, link, channels, size, uncertainty)
+    }
+
+    /// The same in the memory of an earlier merge's scores, whatever they are: the first pass writes over them.
+    pub fn over(
+        mut sum: Vec<f32>,
+        domain: Domain,
+        link: Link,
+        channels: Option<usize>,
         (height, width): (usize, usize),
         uncertainty: Option<Uncertainty>,
     ) -> Self {
         let count = channels.unwrap_or(2);
+        sum.resize(count * height * width, 0.0);
         let planes = || vec![0.0; count * height * width];
         Merger {
             domain,
@@ -113,7 +126,7 @@ impl Merger {
             height,
             width,
             weight: 0.0,
-            sum: planes(),
+            sum,
             mean: (uncertainty.is_some() && domain == Domain::Logit).then(planes),
             square: (uncertainty == Some(Uncertainty::Variance)).then(planes),
             entropy: (uncertainty == Some(Uncertainty::MutualInformation)).then(|| vec![0.0; height * width]),
@@ -148,9 +161,15 @@ impl Merger {
             self.fold_probabilities(y, scores, weight);
         }
         let (plane, at, n) = (self.height * self.width, y * self.width, scores.len() / self.channels);
+        let put = if self.is_first() { math::set } else { math::add };
         for (sum, v) in self.sum.chunks_exact_mut(plane).zip(scores.chunks_exact(n)) {
-            math::add(&mut sum[at..at + n], v, weight);
+            put(&mut sum[at..at + n], v, weight);
         }
+    }
+
+    /// Whether no pass before this one counts.
+    fn is_first(&self) -> bool {
+        self.weight == 0.0
     }
 
     /// Puts the channel of class 0 before the only channel of a pass, where the merge has two.
@@ -188,6 +207,10 @@ impl Merger {
     /// The first label that is no class.
     pub fn fold_labels(&mut self, y: usize, labels: &[f32], weight: f32) -> Result<(), f32> {
         let plane = self.height * self.width;
+        if self.is_first() {
+            let at = y * self.width;
+            self.sum.chunks_exact_mut(plane).for_each(|sum| sum[at..at + labels.len()].fill(0.0));
+        }
         for (k, label) in labels.iter().enumerate() {
             let class = *label as usize;
             let most = if self.grows { 255 } else { self.channels.max(2) };
@@ -427,7 +450,8 @@ mod tests {
             let domain = if logit { Domain::Logit } else { Domain::Probability };
             let link = if channels == 1 { Link::Sigmoid } else { Link::Softmax };
             // A frame of 1 × 2 pixels, both alike, so that plane strides matter.
-            let mut merger = Merger::new(domain, link, Some(channels), (1, 2), Some(kind));
+            let earlier = vec![f32::NAN; 3];
+            let mut merger = Merger::over(earlier, domain, link, Some(channels), (1, 2), Some(kind));
             for (p, w) in &passes {
                 let mut scores: Vec<f32> = p.iter().flat_map(|p| [*p as f32; 2]).collect();
                 let rows = Rows { y: 0, scores: &mut scores, channels };
@@ -493,7 +517,8 @@ mod tests {
 
     #[test]
     fn votes_are_counted_and_new_classes_appear() {
-        let mut merger = Merger::new(Domain::Probability, Link::Softmax, None, (1, 3), Some(Uncertainty::Variance));
+        let (domain, link, kind) = (Domain::Probability, Link::Softmax, Some(Uncertainty::Variance));
+        let mut merger = Merger::over(vec![f32::NAN; 30], domain, link, None, (1, 3), kind);
         for labels in [[0.0, 5.0, 1.0], [0.0, 5.0, 0.0], [1.0, 2.0, 0.0], [0.0, 5.0, 0.0]] {
             merger.fold_labels(0, &labels, 1.0).unwrap();
             merger.end_pass(1.0);

@@ -10,7 +10,22 @@ const PIPELINE: &str = "ONNXSEGMENT_TEST_PIPELINE";
 
 /// Starts a pipeline in another process of this program.
 pub fn start(pipeline: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    spawn(Command::new(std::env::current_exe().unwrap()), pipeline)
+}
+
+/// The same where no file can become larger than so many KiB; what the process says.
+pub fn run_on_full_disk(pipeline: &str, kib: usize) -> String {
+    let mut command = Command::new("sh");
+    // POSIX counts in blocks of 512 bytes. Without the trap, a signal kills who writes more.
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib);
+    command.args(["-c", &script]).arg(std::env::current_exe().unwrap());
+    let output = spawn(command, pipeline).wait_with_output().unwrap();
+    assert!(!output.status.success(), "it writes all the same");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn spawn(mut command: Command, pipeline: &str) -> Child {
+    command
         .args(["--exact", "child::the_process", "--ignored", "--nocapture", "--test-threads=1"])
         .env(PIPELINE, pipeline)
         // GDAL's own cache fills up to its bound, whatever this program does.
@@ -39,8 +54,8 @@ fn the_process() {
     pipeline.set_state(gst::State::Playing).unwrap();
     let types = [gst::MessageType::Eos, gst::MessageType::Error];
     let message = pipeline.bus().unwrap().timed_pop_filtered(common::LONG * 2, &types).expect("the pipeline ends");
-    if message.type_() == gst::MessageType::Error {
-        panic!("{message:?}");
+    if let gst::MessageView::Error(error) = message.view() {
+        panic!("{}", error.error());
     }
     pipeline.set_state(gst::State::Null).unwrap();
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

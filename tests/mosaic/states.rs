@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
+use crate::child;
 use crate::common::{self, Pipeline};
 use crate::raster::{Folder, Raster};
 
@@ -72,6 +73,32 @@ fn a_pause_while_the_rasters_are_made_is_one() {
     until_eos(&pipeline);
     assert!(Raster::<u8>::read(&out).data == pixels);
     assert_eq!(left(&folder), ["out.tif"]);
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_one_error_and_the_parts_are_kept() {
+    let _watchdog = common::start();
+    let folder = Folder::new("full");
+    let (source, pixels) = noise(&folder, 1000);
+    let out = folder.path("out.tif");
+    let pipeline = format!(
+        "rastersrc location=\"{source}\" tile-size=128 overlap=0 ! rastersink name=sink location=\"{out}\" part-size=256,128"
+    );
+    // Parts are of 32 KiB, the raster of 1 MiB.
+    let said = child::run_on_full_disk(&pipeline, 20);
+    let problem =
+        "out.tif: a part cannot be written: the file would become larger than the system allows; 0 of 32 parts";
+    assert!(said.contains(problem), "{said}");
+    assert_eq!(left(&folder), [""; 0], "where there are no parts there is no folder");
+    let said = child::run_on_full_disk(&pipeline, 300);
+    let problem = "out.tif: the file would become larger than the system allows; all parts are kept in";
+    assert!(said.contains(problem), "{said}");
+    assert_eq!(left(&folder), ["out.tif.parts"]);
+    // Where there is room again, nothing is left to do but to finish.
+    let last = common::launch(&pipeline);
+    last.finish();
+    assert_eq!(last.get("sink").property::<gst::Structure>("stats").get::<u64>("tiles"), Ok(0));
+    assert!(Raster::<u8>::read(&out).data == pixels);
 }
 
 #[test]

@@ -456,8 +456,7 @@ impl RasterSink {
                 }
                 let map = buffer.map_readable().map_err(|_| unreadable())?;
                 let bytes = map.get(..pixels.size()).ok_or_else(unreadable)?;
-                labels::floats(bytes, floats);
-                run.take_scores(tile.index, Some(floats))
+                run.take_scores(tile.index, Some(labels::floats(bytes, floats)))
             }
             Pixels::Video(_) if empty => run.take_labels(&tile.core, None),
             Pixels::Video(_) => {

@@ -644,17 +644,11 @@ fn fill(
         canvas.copy_core(tile.as_ref(), meta).ok_or_else(unreadable)?;
         return Ok(());
     };
-    let scores = match empty {
-        true => None,
-        false => {
-            let needed = meta.tile().area.area() * blender.bands();
-            let data = buffer.map_readable().map_err(|_| unreadable())?;
-            labels::floats(&data, floats);
-            if floats.len() < needed {
-                return Err(unreadable().into());
-            }
-            Some(&floats[..needed])
-        }
+    let needed = meta.tile().area.area() * blender.bands();
+    let data = (!empty).then(|| buffer.map_readable().map_err(|_| unreadable())).transpose()?;
+    let scores = match &data {
+        Some(data) => Some(labels::floats(data, floats).get(..needed).ok_or_else(unreadable)?),
+        None => None,
     };
     match (&output.pixels, &mut output.labels) {
         (Pixels::Video(info), Some(labels)) => {

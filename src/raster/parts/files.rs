@@ -23,6 +23,17 @@ pub fn words(e: &io::Error) -> String {
     }
 }
 
+/// The same for a library's messages, where one of them says that the disk takes no more: the others follow from it.
+pub fn of_disk(messages: &[String]) -> Option<String> {
+    let errors = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG].map(io::Error::from_raw_os_error);
+    let said = |e: &io::Error| {
+        let text = e.to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        messages.iter().any(|message| message.contains(text))
+    };
+    errors.iter().find(|e| said(e)).map(words)
+}
+
 /// The folder of a file.
 pub fn parent(path: &Path) -> PathBuf {
     match path.parent() {

@@ -175,17 +175,21 @@ pub fn encode(kind: Kind, rect: &Rect, samples: &Samples) -> std::result::Result
 
     // Blocks no larger than the part.
     let side = |length: i64| ((length + 15) / 16 * 16).min(BLOCK);
-    let options = RasterCreationOptions::from_iter([
+    let mut options = vec![
         "TILED=YES".to_string(),
         format!("BLOCKXSIZE={}", side(rect.width)),
         format!("BLOCKYSIZE={}", side(rect.height)),
-        "COMPRESS=DEFLATE".into(),
-        // They do not live long.
-        "ZLEVEL=1".into(),
-        format!("PREDICTOR={}", if kind == Kind::Labels { 1 } else { 2 }),
         "INTERLEAVE=BAND".into(),
         "SPARSE_OK=TRUE".into(),
-    ]);
+    ];
+    // Parts do not live long: what is quick to pack.
+    options.extend(match kind {
+        Kind::Labels => vec!["COMPRESS=PACKBITS".to_string()],
+        Kind::Probability | Kind::Uncertainty => {
+            ["COMPRESS=DEFLATE", "ZLEVEL=1", "PREDICTOR=2"].map(String::from).into()
+        }
+    });
+    let options = RasterCreationOptions::from_iter(options);
     let path = PathBuf::from(format!("/vsimem/onnxsegment-{:016x}.tif", fastrand::u64(..)));
     let nodata = samples.depth().nodata().into();
     let (result, said) = catch(|| {
@@ -442,7 +446,7 @@ fn copy(
 ) -> std::result::Result<(), Option<String>> {
     struct Listener<'a> {
         progress: &'a mut dyn FnMut(f64) -> bool,
-        percent: i64,
+        twentieth: i64,
         stopped: bool,
     }
 
@@ -451,15 +455,22 @@ fn copy(
         let listener = unsafe { &mut *data.cast::<Listener<'_>>() };
         let go_on = catch_unwind(AssertUnwindSafe(|| (listener.progress)(done))).unwrap_or(false);
         listener.stopped |= !go_on;
-        let percent = (done * 100.0) as i64;
-        if std::mem::replace(&mut listener.percent, percent) != percent {
+        let twentieth = (done * 20.0) as i64;
+        if std::mem::replace(&mut listener.twentieth, twentieth) != twentieth {
             memory::give_back();
         }
         go_on.into()
     }
 
-    let mut listener = Listener { progress, percent: -1, stopped: false };
+    let mut listener = Listener { progress, twentieth: -1, stopped: false };
     let options = list(options);
+    // How GDAL's COG driver packs the overviews until they are copied into place: its own choice, ZSTD, spends more time on
+    // clearing tables than on the small blocks.
+    const PACKING: &str = "COG_TMP_COMPRESSION";
+    let chosen = gdal::config::get_config_option(PACKING, "").is_ok_and(|v| !v.is_empty());
+    if !chosen {
+        let _ = gdal::config::set_thread_local_config_option(PACKING, "LZW");
+    }
     let (result, said) = catch(|| {
         let source = Dataset::open(vrt).map_err(|e| e.to_string())?;
         let driver = DriverManager::get_driver_by_name(driver).map_err(|e| e.to_string())?;
@@ -481,10 +492,13 @@ fn copy(
             Ok::<bool, String>(!copy.is_null())
         }
     });
+    if !chosen {
+        let _ = gdal::config::clear_thread_local_config_option(PACKING);
+    }
     match result {
         _ if listener.stopped => Err(None),
         Ok(true) if said.failures.is_empty() => Ok(()),
         Err(e) if said.failures.is_empty() => Err(Some(e)),
-        _ => Err(Some(said.words())),
+        _ => Err(Some(files::of_disk(&said.failures).unwrap_or_else(|| said.words()))),
     }
 }
