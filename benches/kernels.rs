@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gstonnxsegment::engine::decide::{Decision, Work};
-use gstonnxsegment::engine::merge::{Domain, Merger, Rows, Scratch, Uncertainty};
+use gstonnxsegment::engine::merge::{Domain, Merge, Merger, Rows, Rule, Scratch, Uncertainty};
 use gstonnxsegment::engine::pixels::{Band, Conversion, FrameFormat, FrameView, Sample, Scaling, Unit};
 use gstonnxsegment::engine::spec::{ElementType, Form, Link};
 use gstonnxsegment::engine::tta::{Transform, gather};
@@ -48,24 +48,31 @@ fn transforms(c: &mut Criterion) {
     group.finish();
 }
 
+fn rule(merge: Merge, link: Link) -> Rule {
+    Rule { merge, domain: Domain::Probability, link }
+}
+
 fn merges(c: &mut Criterion) {
     let mut group = c.benchmark_group("merge of one pass");
     group.throughput(Throughput::Elements((SIDE * SIDE) as u64));
     let cases = [
-        ("1 channel, probabilities", 1, Form::Probability, Link::Sigmoid, None),
-        ("1 channel, logits", 1, Form::Logit, Link::Sigmoid, None),
-        ("4 channels, logits", 4, Form::Logit, Link::Softmax, None),
-        ("1 channel, mutual information", 1, Form::Probability, Link::Sigmoid, Some(Uncertainty::MutualInformation)),
+        ("1 channel, probabilities", 1, Form::Probability, Merge::Mean, None),
+        ("1 channel, logits", 1, Form::Logit, Merge::Mean, None),
+        ("4 channels, logits", 4, Form::Logit, Merge::Mean, None),
+        ("1 channel, mutual information", 1, Form::Probability, Merge::Mean, Some(Uncertainty::MutualInformation)),
+        ("1 channel, geometric mean", 1, Form::Probability, Merge::Gmean, None),
+        ("4 channels, votes", 4, Form::Probability, Merge::Vote, None),
     ];
-    for (name, channels, form, link, uncertainty) in cases {
-        let mut merger = Merger::new(Domain::Probability, link, Some(channels), (SIDE, SIDE), uncertainty);
+    for (name, channels, form, merge, uncertainty) in cases {
+        let link = if channels == 1 { Link::Sigmoid } else { Link::Softmax };
+        let mut merger = Merger::new(rule(merge, link), Some(channels), (SIDE, SIDE), uncertainty);
         let (mut scores, mut scratch) = (Vec::new(), Scratch::default());
         group.bench_function(name, |b| {
             b.iter(|| {
                 for y in (0..SIDE).step_by(16) {
                     scores.clear();
                     scores.resize(channels * 16 * SIDE, 0.3f32);
-                    merger.fold(Rows { y, scores: &mut scores, channels }, form, link, 1.0, &mut scratch);
+                    merger.fold(Rows { y, scores: &mut scores, channels }, (form, link, 1.0), 1.0, &mut scratch);
                 }
             })
         });
@@ -77,8 +84,7 @@ fn masks(c: &mut Criterion) {
     let mut group = c.benchmark_group("mask");
     group.throughput(Throughput::Elements((SIDE * SIDE) as u64));
     for channels in [1, 4] {
-        let merger = Merger::new(Domain::Probability, Link::Softmax, Some(channels), (SIDE, SIDE), None);
-        let mut merger = merger;
+        let mut merger = Merger::new(rule(Merge::Mean, Link::Softmax), Some(channels), (SIDE, SIDE), None);
         merger.end_pass(1.0);
         let merged = merger.finish();
         let decision = Decision::new(None, 0, None, Some(channels.max(2))).expect("valid");

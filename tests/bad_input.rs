@@ -618,6 +618,41 @@ fn weights() {
 }
 
 #[test]
+fn merges_that_make_no_sense() {
+    let file = model("sigmoid");
+    for (merge, why) in
+        [("gmean", "logarithms"), ("hmean", "divides"), ("tsharpen", "roots"), ("vote", "counts labels")]
+    {
+        let words = [&format!("merge={merge}: "), why, "merge-domain=probability", "merge=mean|max|min"];
+        refused(&format!("model-file={file} merge={merge} merge-domain=logit"), &words);
+    }
+    let files = format!("{file},{}", model("logit1-meta"));
+    for merge in ["max", "min"] {
+        let words = [&format!("merge={merge}: "), "every pass alike", "1 and 2", "mean|gmean|hmean|tsharpen|vote"];
+        refused(&format!("model-file={files} merge={merge} weights=1,2"), &words);
+    }
+    for merge in ["gmean", "hmean", "max", "min", "tsharpen"] {
+        let words = [&format!("merge={merge}: "), "label-i64.onnx gives labels", "merge=mean|vote"];
+        refused(&format!("model-file={} merge={merge}", model("label-i64")), &words);
+    }
+}
+
+#[test]
+fn temperatures() {
+    let files = format!("{},{}", model("sigmoid"), model("logit1-meta"));
+    for (temperature, words) in [
+        ("1,2,3", &["3 values for 2 models", "one for all, or one per model"][..]),
+        ("0", &["temperature=0", "greater than 0"]),
+        ("1,-2", &["greater than 0"]),
+        ("warm", &["warm"]),
+    ] {
+        refused(&format!("model-file={files} temperature={temperature}"), words);
+    }
+    let words = ["temperature=2: ", "label-i64.onnx gives labels"];
+    refused(&format!("model-file={} temperature=2", model("label-i64")), &words);
+}
+
+#[test]
 fn an_activation_list_of_the_wrong_length() {
     let files = format!("{},{}", model("logit1"), model("logit1-meta"));
     refused(

@@ -97,7 +97,7 @@ fn resolve(onnx: &OnnxFile, input: Vec<i64>, element: &str, stated: &Facts) {
             assert!(spec.input.std.as_ref().is_none_or(|s| s.value.iter().all(|v| *v > 0.0 && v.is_finite())));
             assert!(spec.input.mean.as_ref().is_none_or(|m| m.value.iter().all(|v| v.is_finite())));
             assert!(spec.input.input_range.as_ref().is_none_or(|r| r.value.0 < r.value.1));
-            assert_eq!(spec.describe().len(), 17);
+            assert_eq!(spec.describe().len(), 18);
         }
         Err(e) => {
             let e = e.to_string();

@@ -115,14 +115,19 @@ pub struct Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::merge::{Merger, Rows, Scratch};
+    use crate::engine::merge::{Merge, Merger, Rows, Rule, Scratch};
     use crate::engine::spec::{Form, Link};
 
     fn merged(channels: usize, scores: &[f32]) -> Merged {
         let width = scores.len() / channels;
-        let mut merger = Merger::new(Domain::Probability, Link::Softmax, Some(channels), (1, width), None);
+        let mut merger = Merger::new(
+            Rule { merge: Merge::Mean, domain: Domain::Probability, link: Link::Softmax },
+            Some(channels),
+            (1, width),
+            None,
+        );
         let rows = Rows { y: 0, scores: &mut scores.to_vec(), channels };
-        merger.fold(rows, Form::Probability, Link::Softmax, 1.0, &mut Scratch::default());
+        merger.fold(rows, (Form::Probability, Link::Softmax, 1.0), 1.0, &mut Scratch::default());
         merger.end_pass(1.0);
         merger.finish()
     }

@@ -18,7 +18,7 @@ use ort::value::DynValue;
 use super::decide::Decision;
 use super::error::{Error, Result, count};
 use super::lock;
-use super::merge::{Domain, Merge, Merged, Merger, Uncertainty};
+use super::merge::{Domain, Merge, Merged, Merger, Rule, Uncertainty};
 use super::onnx::OnnxFile;
 use super::pixels::{Conversion, Frame, FrameFormat, Planes};
 use super::runtime::{self, Model, Policy, Provider, SessionOptions};
@@ -106,9 +106,7 @@ pub struct Ensemble {
 struct Inner {
     members: Vec<Member>,
     transforms: Vec<Transform>,
-    merge: Merge,
-    domain: Domain,
-    link: Link,
+    rule: Rule,
     /// Channels of the merge; `None` = as many classes as label models show.
     channels: Option<usize>,
     class_names: Option<Vec<String>>,
@@ -324,6 +322,8 @@ impl Ensemble {
         }
         agree_on_size(&members, &transforms)?;
         let (channels, link) = agree_on_classes(&members, domain, settings)?;
+        let rule = Rule { merge, domain, link };
+        agree_on_merge(&members, rule)?;
         let class_names = agree_on_names(&members, channels, settings)?;
         let classes = channels.map(|c| c.max(2));
         let threshold = agree_on_threshold(&members, settings)?;
@@ -333,9 +333,7 @@ impl Ensemble {
         let inner = Arc::new(Inner {
             members,
             transforms,
-            merge,
-            domain,
-            link,
+            rule,
             channels,
             class_names,
             decision,
@@ -382,16 +380,16 @@ impl Ensemble {
 
     /// What merged scores are.
     pub fn domain(&self) -> Domain {
-        self.inner.domain
+        self.inner.rule.domain
     }
 
     /// How merged logits become probabilities.
     pub fn link(&self) -> Link {
-        self.inner.link
+        self.inner.rule.link
     }
 
     pub fn merge(&self) -> Merge {
-        self.inner.merge
+        self.inner.rule.merge
     }
 
     pub fn uncertainty(&self) -> Uncertainty {
@@ -553,7 +551,7 @@ impl Ensemble {
             fold: Mutex::new(Fold {
                 next: 0,
                 parked: BTreeMap::new(),
-                merger: Some(Merger::over(scores, inner.domain, inner.link, inner.channels, size, uncertainty)),
+                merger: Some(Merger::over(scores, inner.rule, inner.channels, size, uncertainty)),
             }),
             outcome: Mutex::new(None),
             done: Condvar::new(),
@@ -1052,6 +1050,39 @@ fn agree_on_classes(members: &[Member], domain: Domain, settings: &Settings) -> 
         ));
     }
     Ok((Some(classes), link))
+}
+
+/// Whether the members' scores, labels and weights can be merged so.
+fn agree_on_merge(members: &[Member], rule: Rule) -> Result<()> {
+    let wrong = |problem: String| Err(Error::setting("merge", rule.merge.name(), problem));
+    let others = |suits: &dyn Fn(Merge) -> bool| {
+        let names: Vec<_> = Merge::NAMES.iter().filter(|(_, m)| suits(*m)).map(|(name, _)| *name).collect();
+        names.join("|")
+    };
+    if let Some(why) = rule.merge.refuses(rule.domain) {
+        let fitting = others(&|m| m.refuses(rule.domain).is_none());
+        return wrong(format!(
+            "{why}, and merge-domain={} merges something else; use merge-domain=probability, or merge={fitting}",
+            rule.domain.name()
+        ));
+    }
+    let label = members.iter().find(|m| m.spec.output.form == Form::Label);
+    if let (false, Some(label)) = (rule.merge.counts_labels(), label) {
+        return wrong(format!(
+            "{} gives labels, which can only be counted; use merge={}",
+            label.spec.path.display(),
+            others(&|m| m.counts_labels())
+        ));
+    }
+    let first = members.first().map_or(1.0, |m| m.weight);
+    if let (false, Some(other)) = (rule.merge.weighs(), members.iter().find(|m| m.weight != first)) {
+        return wrong(format!(
+            "takes every pass alike, and the weights differ ({first} and {}); leave them out, or use merge={}",
+            other.weight,
+            others(&|m| m.weighs())
+        ));
+    }
+    Ok(())
 }
 
 fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settings) -> Result<Option<Vec<String>>> {

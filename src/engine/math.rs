@@ -150,6 +150,22 @@ pub fn log(p: &mut [f32]) {
     }
 }
 
+/// p = 1/p, p clipped
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn inverse(p: &mut [f32]) {
+    for p in p {
+        *p = 1.0 / p.max(CLIP);
+    }
+}
+
+/// p = √p
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn root(p: &mut [f32]) {
+    for p in p {
+        *p = p.sqrt();
+    }
+}
+
 /// v = eᵛ
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub fn exponential(v: &mut [f32]) {
@@ -176,10 +192,27 @@ pub fn softmax(v: &mut [f32], channels: usize, scratch: &mut Vec<f32>) {
     }
 }
 
+/// most = the larger of both
 #[multiversion(targets("x86_64+avx2+fma"))]
-fn maximum(most: &mut [f32], v: &[f32]) {
+pub fn maximum(most: &mut [f32], v: &[f32]) {
     for (m, v) in most.iter_mut().zip(v) {
         *m = if *v > *m { *v } else { *m };
+    }
+}
+
+/// least = the smaller of both
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn minimum(least: &mut [f32], v: &[f32]) {
+    for (m, v) in least.iter_mut().zip(v) {
+        *m = if *v < *m { *v } else { *m };
+    }
+}
+
+/// v = v · by
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn multiply(v: &mut [f32], by: f32) {
+    for v in v {
+        *v *= by;
     }
 }
 

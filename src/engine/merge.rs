@@ -7,16 +7,67 @@ use super::math;
 use super::settings::Named;
 use super::spec::{Form, Link};
 
-/// How passes become one.
+/// How passes become one, from their scores p and their weights w, which are normalised to sum 1. Below 1e-7, p counts as
+/// 1e-7 where a logarithm or a quotient is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Merge {
-    /// Σwp / Σw
+    /// Σwp
     #[default]
     Mean,
+    /// exp Σw ln p
+    Gmean,
+    /// 1 / Σ(w/p)
+    Hmean,
+    Max,
+    Min,
+    /// Σw√p, never squared back: ttach's
+    Tsharpen,
+    /// The share of passes, by weight, that decide for a class: the best one, or p ≥ 0.5 of one channel.
+    Vote,
 }
 
 impl Named for Merge {
-    const NAMES: &'static [(&'static str, Self)] = &[("mean", Merge::Mean)];
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("mean", Merge::Mean),
+        ("gmean", Merge::Gmean),
+        ("hmean", Merge::Hmean),
+        ("max", Merge::Max),
+        ("min", Merge::Min),
+        ("tsharpen", Merge::Tsharpen),
+        ("vote", Merge::Vote),
+    ];
+}
+
+impl Merge {
+    /// Why scores of a domain are not merged so; `None` where they are.
+    pub fn refuses(self, domain: Domain) -> Option<&'static str> {
+        match (self, domain) {
+            (_, Domain::Probability) | (Merge::Mean | Merge::Max | Merge::Min, _) => None,
+            (Merge::Gmean, _) => Some("takes logarithms of probabilities"),
+            (Merge::Hmean, _) => Some("divides by probabilities"),
+            (Merge::Tsharpen, _) => Some("takes roots of probabilities"),
+            (Merge::Vote, _) => Some("counts labels, which are the same in either domain"),
+        }
+    }
+
+    /// Whether a pass may count more than another.
+    pub fn weighs(self) -> bool {
+        !matches!(self, Merge::Max | Merge::Min)
+    }
+
+    /// Whether votes of models that give labels can be merged so.
+    pub fn counts_labels(self) -> bool {
+        matches!(self, Merge::Mean | Merge::Vote)
+    }
+}
+
+/// What is made of passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    pub merge: Merge,
+    pub domain: Domain,
+    /// How merged logits become probabilities.
+    pub link: Link,
 }
 
 /// What is merged: probabilities, or logits that are activated afterwards.
@@ -69,13 +120,13 @@ pub struct Rows<'a> {
 pub struct Scratch {
     probabilities: Vec<f32>,
     softmax: Vec<f32>,
+    labels: Vec<u16>,
 }
 
 /// The running merge of one frame's passes.
 #[derive(Debug)]
 pub struct Merger {
-    domain: Domain,
-    link: Link,
+    rule: Rule,
     channels: usize,
     /// Label models without class names: a class appears when a pixel votes for it.
     grows: bool,
@@ -83,9 +134,9 @@ pub struct Merger {
     width: usize,
     /// Σw so far.
     weight: f32,
-    /// Σw·score, `channels × height × width`
+    /// Σw·score, or what the merge keeps instead, `channels × height × width`
     sum: Vec<f32>,
-    /// Σw·p where `sum` holds logits.
+    /// Σw·p where `sum` holds something else.
     mean: Option<Vec<f32>>,
     /// Σw·p²
     square: Option<Vec<f32>>,
@@ -96,21 +147,14 @@ pub struct Merger {
 
 impl Merger {
     /// `channels` = `None` lets label classes appear as they are met.
-    pub fn new(
-        domain: Domain,
-        link: Link,
-        channels: Option<usize>,
-        size: (usize, usize),
-        uncertainty: Option<Uncertainty>,
-    ) -> Self {
-        Self::over(Vec::new(), domain, link, channels, size, uncertainty)
+    pub fn new(rule: Rule, channels: Option<usize>, size: (usize, usize), uncertainty: Option<Uncertainty>) -> Self {
+        Self::over(Vec::new(), rule, channels, size, uncertainty)
     }
 
     /// The same in the memory of an earlier merge's scores, whatever they are: the first pass writes over them.
     pub fn over(
         mut sum: Vec<f32>,
-        domain: Domain,
-        link: Link,
+        rule: Rule,
         channels: Option<usize>,
         (height, width): (usize, usize),
         uncertainty: Option<Uncertainty>,
@@ -118,26 +162,37 @@ impl Merger {
         let count = channels.unwrap_or(2);
         sum.resize(count * height * width, 0.0);
         let planes = || vec![0.0; count * height * width];
+        let of_its_own = rule.domain == Domain::Logit || rule.merge != Merge::Mean;
         Merger {
-            domain,
-            link,
+            rule,
             channels: count,
             grows: channels.is_none(),
             height,
             width,
             weight: 0.0,
             sum,
-            mean: (uncertainty.is_some() && domain == Domain::Logit).then(planes),
+            mean: (uncertainty.is_some() && of_its_own).then(planes),
             square: (uncertainty == Some(Uncertainty::Variance)).then(planes),
             entropy: (uncertainty == Some(Uncertainty::MutualInformation)).then(|| vec![0.0; height * width]),
             uncertainty,
         }
     }
 
-    /// Adds some rows of a pass's scores, which are `form` under `link`.
-    pub fn fold(&mut self, rows: Rows<'_>, form: Form, link: Link, weight: f32, scratch: &mut Scratch) {
+    /// Adds some rows of a pass's scores, which are `form` under `link`. Their logits are divided by `temperature`, which
+    /// makes a model less sure where it is above 1 (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+    pub fn fold(
+        &mut self,
+        rows: Rows<'_>,
+        (form, link, temperature): (Form, Link, f32),
+        weight: f32,
+        scratch: &mut Scratch,
+    ) {
         let Rows { y, scores, channels } = rows;
-        if self.domain == Domain::Logit {
+        let form = match temperature {
+            1.0 => form,
+            _ => temper(scores, channels, form, link, temperature),
+        };
+        if self.rule.domain == Domain::Logit {
             if self.uncertainty.is_some() {
                 let mut p = std::mem::take(&mut scratch.probabilities);
                 p.clear();
@@ -161,9 +216,23 @@ impl Merger {
             self.fold_probabilities(y, scores, weight);
         }
         let (plane, at, n) = (self.height * self.width, y * self.width, scores.len() / self.channels);
-        let put = if self.is_first() { math::set } else { math::add };
+        match self.rule.merge {
+            Merge::Mean | Merge::Max | Merge::Min => {}
+            Merge::Gmean => math::log(scores),
+            Merge::Hmean => math::inverse(scores),
+            Merge::Tsharpen => math::root(scores),
+            Merge::Vote => vote(scores, self.channels, &mut scratch.labels),
+        }
+        let first = self.is_first();
         for (sum, v) in self.sum.chunks_exact_mut(plane).zip(scores.chunks_exact(n)) {
-            put(&mut sum[at..at + n], v, weight);
+            let sum = &mut sum[at..at + n];
+            match self.rule.merge {
+                Merge::Max | Merge::Min if first => sum.copy_from_slice(v),
+                Merge::Max => math::maximum(sum, v),
+                Merge::Min => math::minimum(sum, v),
+                _ if first => math::set(sum, v, weight),
+                _ => math::add(sum, v, weight),
+            }
         }
     }
 
@@ -220,8 +289,8 @@ impl Merger {
             if self.grows && class >= self.channels {
                 self.channels = class + 1;
                 self.sum.resize(self.channels * plane, 0.0);
-                if let Some(square) = &mut self.square {
-                    square.resize(self.channels * plane, 0.0);
+                for sums in [&mut self.mean, &mut self.square].into_iter().flatten() {
+                    sums.resize(self.channels * plane, 0.0);
                 }
             }
             let at = y * self.width + k;
@@ -232,8 +301,8 @@ impl Merger {
                 (_, class) => class,
             };
             self.sum[channel * plane + at] += weight;
-            if let Some(square) = &mut self.square {
-                square[channel * plane + at] += weight;
+            for sums in [&mut self.mean, &mut self.square].into_iter().flatten() {
+                sums[channel * plane + at] += weight;
             }
         }
         Ok(())
@@ -244,16 +313,22 @@ impl Merger {
         self.weight += weight;
     }
 
-    /// Turns the sums into means.
+    /// Turns the sums into scores.
     pub fn finish(mut self) -> Merged {
-        let sums = [Some(&mut self.sum), self.mean.as_mut(), self.square.as_mut(), self.entropy.as_mut()];
+        let scores = self.rule.merge.weighs().then_some(&mut self.sum);
+        let sums = [scores, self.mean.as_mut(), self.square.as_mut(), self.entropy.as_mut()];
         // A single pass of weight 1 is its own mean.
         for sum in sums.into_iter().flatten().filter(|_| self.weight != 1.0) {
             math::divide(sum, self.weight);
         }
+        match self.rule.merge {
+            Merge::Gmean => math::exponential(&mut self.sum),
+            Merge::Hmean => math::inverse(&mut self.sum),
+            Merge::Mean | Merge::Max | Merge::Min | Merge::Tsharpen | Merge::Vote => {}
+        }
         Merged {
-            domain: self.domain,
-            link: self.link,
+            domain: self.rule.domain,
+            link: self.rule.link,
             channels: self.channels,
             height: self.height,
             width: self.width,
@@ -263,6 +338,36 @@ impl Merger {
             entropy: self.entropy,
             uncertainty: self.uncertainty,
         }
+    }
+}
+
+/// Scores to logits, divided by a temperature.
+fn temper(v: &mut [f32], channels: usize, form: Form, link: Link, temperature: f32) -> Form {
+    match form {
+        Form::Probability if link == Link::Sigmoid || channels == 1 => math::logit(v),
+        Form::Probability => math::log(v),
+        // Logarithms of probabilities are logits of softmax.
+        Form::Logit | Form::LogProbability | Form::Label => {}
+    }
+    math::multiply(v, 1.0 / temperature);
+    Form::Logit
+}
+
+/// Scores to 1 for the best class of a pixel, the first of equals, and 0 for the others; of one channel, from 0.5 up.
+fn vote(scores: &mut [f32], channels: usize, labels: &mut Vec<u16>) {
+    if channels == 1 {
+        scores.iter_mut().for_each(|p| *p = f32::from(*p >= 0.5));
+        return;
+    }
+    let n = scores.len() / channels;
+    labels.clear();
+    labels.resize(n, 0);
+    let (best, others) = scores.split_at_mut(n);
+    for (k, plane) in others.chunks_exact(n).enumerate() {
+        math::keep_best(best, labels, plane, k as u16 + 1);
+    }
+    for (k, plane) in scores.chunks_exact_mut(n).enumerate() {
+        plane.iter_mut().zip(labels.iter()).for_each(|(p, label)| *p = f32::from(usize::from(*label) == k));
     }
 }
 
@@ -443,19 +548,22 @@ mod tests {
     proptest! {
         #[test]
         fn sums_give_what_stored_passes_give(
-            passes in (1usize..5).prop_flat_map(passes), kind in 0usize..4, logit in any::<bool>()
+            passes in (1usize..5).prop_flat_map(passes), kind in 0usize..4, logit in any::<bool>(), merge in 0usize..7
         ) {
             let kind = Uncertainty::NAMES[kind].1;
+            let merge = Merge::NAMES[merge].1;
             let channels = passes[0].0.len();
             let domain = if logit { Domain::Logit } else { Domain::Probability };
             let link = if channels == 1 { Link::Sigmoid } else { Link::Softmax };
             // A frame of 1 × 2 pixels, both alike, so that plane strides matter.
             let earlier = vec![f32::NAN; 3];
-            let mut merger = Merger::over(earlier, domain, link, Some(channels), (1, 2), Some(kind));
+            prop_assume!(merge.refuses(domain).is_none());
+            let rule = Rule { merge, domain, link };
+            let mut merger = Merger::over(earlier, rule, Some(channels), (1, 2), Some(kind));
             for (p, w) in &passes {
                 let mut scores: Vec<f32> = p.iter().flat_map(|p| [*p as f32; 2]).collect();
                 let rows = Rows { y: 0, scores: &mut scores, channels };
-                merger.fold(rows, Form::Probability, link, *w as f32, &mut Scratch::default());
+                merger.fold(rows, (Form::Probability, link, 1.0), *w as f32, &mut Scratch::default());
                 merger.end_pass(*w as f32);
             }
             let merged = merger.finish();
@@ -475,7 +583,25 @@ mod tests {
                     (Domain::Logit, 1) => (p / (1.0 - p)).ln(),
                     (Domain::Logit, _) => p.ln(),
                 };
-                p.iter().zip(&w).map(|(p, w)| w * term(p[c].clamp(1e-7, 1.0 - 1e-7))).sum::<f64>() / total
+                // As single precision has them, so that votes are the same.
+                let p: Vec<Vec<f64>> = p.iter().map(|p| p.iter().map(|p| f64::from(*p as f32)).collect()).collect();
+                let values = p.iter().map(|p| term(p[c].clamp(1e-7, 1.0 - 1e-7)));
+                let mean = |f: &dyn Fn(f64) -> f64| values.clone().zip(&w).map(|(v, w)| w * f(v)).sum::<f64>() / total;
+                match merge {
+                    Merge::Mean => mean(&|v| v),
+                    Merge::Gmean => mean(&f64::ln).exp(),
+                    Merge::Hmean => 1.0 / mean(&|v| 1.0 / v),
+                    Merge::Max => values.fold(f64::NEG_INFINITY, f64::max),
+                    Merge::Min => values.fold(f64::INFINITY, f64::min),
+                    Merge::Tsharpen => mean(&f64::sqrt),
+                    Merge::Vote => {
+                        let wins = |p: &[f64]| match channels {
+                            1 => p[0] >= 0.5,
+                            _ => (0..channels).all(|k| p[c] > p[k] || k == c || (p[c] == p[k] && c < k)),
+                        };
+                        p.iter().zip(&w).map(|(p, w)| if wins(p) { *w } else { 0.0 }).sum::<f64>() / total
+                    }
+                }
             }).collect();
             if domain == Domain::Logit {
                 if channels == 1 {
@@ -492,17 +618,52 @@ mod tests {
     }
 
     #[test]
+    fn a_temperature_divides_logits_whatever_form_scores_have() {
+        let softened = |mut scores: Vec<f32>, form, link| {
+            let channels = scores.len();
+            let rule = Rule { merge: Merge::Mean, domain: Domain::Probability, link };
+            let mut merger = Merger::new(rule, Some(channels), (1, 1), None);
+            let rows = Rows { y: 0, scores: &mut scores, channels };
+            merger.fold(rows, (form, link, 2.5), 1.0, &mut Scratch::default());
+            merger.end_pass(1.0);
+            merger.finish().scores
+        };
+        let one = 1.0 / (1.0 + (-1.4f32 / 2.5).exp());
+        let p = 1.0 / (1.0 + (-1.4f32).exp());
+        for found in [
+            softened(vec![1.4], Form::Logit, Link::Sigmoid),
+            softened(vec![p], Form::Probability, Link::Sigmoid),
+            softened(vec![p], Form::Probability, Link::Softmax),
+        ] {
+            assert!((found[0] - one).abs() < 1e-6, "{found:?} {one}");
+        }
+        let z = [0.3f32, -1.0, 2.0];
+        let normal = |t: f32| {
+            let e = z.map(|z| (z / t).exp());
+            e.map(|v| v / e.iter().sum::<f32>())
+        };
+        for found in [
+            softened(z.to_vec(), Form::Logit, Link::Softmax),
+            softened(normal(1.0).to_vec(), Form::Probability, Link::Softmax),
+            softened(normal(1.0).map(f32::ln).to_vec(), Form::LogProbability, Link::Softmax),
+        ] {
+            assert!(found.iter().zip(normal(2.5)).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+        }
+    }
+
+    #[test]
     fn a_lone_channel_and_its_pair_agree() {
         for domain in [Domain::Probability, Domain::Logit] {
-            let mut merger = Merger::new(domain, Link::Softmax, Some(2), (1, 1), None);
+            let mut merger =
+                Merger::new(Rule { merge: Merge::Mean, domain, link: Link::Softmax }, Some(2), (1, 1), None);
             for p in [0.9f32, 0.2] {
                 let mut one = vec![p];
                 let rows = Rows { y: 0, scores: &mut one, channels: 1 };
-                merger.fold(rows, Form::Probability, Link::Sigmoid, 1.0, &mut Scratch::default());
+                merger.fold(rows, (Form::Probability, Link::Sigmoid, 1.0), 1.0, &mut Scratch::default());
                 merger.end_pass(1.0);
                 let mut two = vec![1.0 - p, p];
                 let rows = Rows { y: 0, scores: &mut two, channels: 2 };
-                merger.fold(rows, Form::Probability, Link::Softmax, 1.0, &mut Scratch::default());
+                merger.fold(rows, (Form::Probability, Link::Softmax, 1.0), 1.0, &mut Scratch::default());
                 merger.end_pass(1.0);
             }
             let merged = merger.finish();
@@ -517,8 +678,8 @@ mod tests {
 
     #[test]
     fn votes_are_counted_and_new_classes_appear() {
-        let (domain, link, kind) = (Domain::Probability, Link::Softmax, Some(Uncertainty::Variance));
-        let mut merger = Merger::over(vec![f32::NAN; 30], domain, link, None, (1, 3), kind);
+        let rule = Rule { merge: Merge::Vote, domain: Domain::Probability, link: Link::Softmax };
+        let mut merger = Merger::over(vec![f32::NAN; 30], rule, None, (1, 3), Some(Uncertainty::Variance));
         for labels in [[0.0, 5.0, 1.0], [0.0, 5.0, 0.0], [1.0, 2.0, 0.0], [0.0, 5.0, 0.0]] {
             merger.fold_labels(0, &labels, 1.0).unwrap();
             merger.end_pass(1.0);

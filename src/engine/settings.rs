@@ -123,6 +123,8 @@ impl Named for Layout {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     pub activation: Option<Fact<Activation>>,
+    /// Divides logits.
+    pub temperature: Option<Fact<f32>>,
     pub mean: Option<Fact<Vec<f32>>>,
     pub std: Option<Fact<Vec<f32>>>,
     /// The divisor of pixel values.
@@ -141,6 +143,7 @@ impl Facts {
     fn set(&mut self, name: &str, text: &str, source: Source) -> Result<bool> {
         match name {
             "activation" => self.activation = Some(Fact::new(Activation::parse(name, text)?, source)),
+            "temperature" => self.temperature = Some(Fact::new(positive(name, text)?, source)),
             "mean" => self.mean = Some(Fact::new(numbers(name, text)?, source)),
             "std" => {
                 let std = numbers(name, text)?;
@@ -173,6 +176,7 @@ impl Facts {
         }
         Facts {
             activation: pick(&self.activation, &other.activation),
+            temperature: pick(&self.temperature, &other.temperature),
             mean: pick(&self.mean, &other.mean),
             std: pick(&self.std, &other.std),
             // Two ways to say the same: whoever states one of them has not left the other open.
@@ -210,6 +214,8 @@ pub struct Settings {
     pub domain: Option<Domain>,
     /// One for all members, or one each.
     pub activations: Option<Fact<Vec<Activation>>>,
+    /// One for all members, or one each.
+    pub temperatures: Option<Fact<Vec<f32>>>,
     pub facts: Facts,
     pub threshold: Option<Fact<f32>>,
     pub label_offset: Option<u16>,
@@ -236,6 +242,7 @@ pub const NAMES: &[&str] = &[
     "merge",
     "merge-domain",
     "activation",
+    "temperature",
     "threshold",
     "mean",
     "std",
@@ -271,6 +278,14 @@ impl Settings {
             "merge-domain" => self.domain = Some(Domain::parse(name, text)?),
             "activation" => {
                 self.activations = Some(Fact::new(names(name, text)?, source));
+            }
+            "temperature" => {
+                let values: Result<Vec<f32>> = items(text).map(|item| positive(name, item)).collect();
+                let values = values.map_err(|e| e.in_list(text))?;
+                if values.is_empty() {
+                    return Err(Error::setting(name, text, "use numbers greater than 0, joined by commas"));
+                }
+                self.temperatures = Some(Fact::new(values, source));
             }
             "threshold" => {
                 let value: f32 = number(name, text, "a number from 0 to 1")?;
@@ -387,6 +402,7 @@ impl Settings {
             self.members = file.members;
             self.weights = self.weights.or(file.weights);
             self.activations = self.activations.or(file.activations);
+            self.temperatures = self.temperatures.or(file.temperatures);
         }
         self.tta = self.tta.or(file.tta);
         self.merge = self.merge.or(file.merge);
@@ -442,24 +458,39 @@ impl Settings {
             members.iter_mut().zip(weights).for_each(|(m, w)| m.weight = *w);
         }
         check_weights(&members)?;
+        const SEVERAL: &str = "one for all, or one per model";
         if let Some(list) = &self.activations {
-            let names: Vec<_> = list.value.iter().map(|a| a.name()).collect();
-            if list.value.len() != 1 && list.value.len() != count {
-                return Err(wrong("activation", names.len(), names.join(","), "one for all, or one per model"));
+            if ![1, count].contains(&list.value.len()) {
+                let names: Vec<_> = list.value.iter().map(|a| a.name()).collect();
+                return Err(wrong("activation", names.len(), names.join(","), SEVERAL));
             }
-            for (k, member) in members.iter_mut().enumerate() {
-                let value = list.value[k.min(list.value.len() - 1)];
-                let stated = Fact::new(value, list.source);
-                // A property outranks the file's member table; the file's general line does not.
-                if list.source == Source::Property || member.facts.activation.is_none() {
-                    member.facts.activation = Some(stated);
-                }
+            deal(list, &mut members, |facts| &mut facts.activation);
+        }
+        if let Some(list) = &self.temperatures {
+            if ![1, count].contains(&list.value.len()) {
+                return Err(wrong("temperature", list.value.len(), join(&list.value), SEVERAL));
             }
+            deal(list, &mut members, |facts| &mut facts.temperature);
         }
         for member in &mut members {
             member.facts = by_rank(&self.facts, &member.facts);
         }
         Ok(members)
+    }
+}
+
+/// Gives each member its value of a list, or the only one. A property outranks the file's member table; the file's general
+/// line does not.
+fn deal<T: Copy>(
+    list: &Fact<Vec<T>>,
+    members: &mut [MemberSettings],
+    fact: impl Fn(&mut Facts) -> &mut Option<Fact<T>>,
+) {
+    for (k, member) in members.iter_mut().enumerate() {
+        let own = fact(&mut member.facts);
+        if list.source == Source::Property || own.is_none() {
+            *own = Some(Fact::new(list.value[k.min(list.value.len() - 1)], list.source));
+        }
     }
 }
 
@@ -470,6 +501,7 @@ fn by_rank(general: &Facts, own: &Facts) -> Facts {
     }
     let properties = Facts {
         activation: property(&general.activation),
+        temperature: property(&general.temperature),
         mean: property(&general.mean),
         std: property(&general.std),
         scale: property(&general.scale),

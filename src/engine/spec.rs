@@ -102,6 +102,8 @@ pub struct OutputSpec {
     pub form: Form,
     pub link: Link,
     pub activation: Fact<Activation>,
+    /// Divides logits before they are activated.
+    pub temperature: Fact<f32>,
 }
 
 /// What a probe run told about an output.
@@ -219,6 +221,7 @@ impl ModelSpec {
             ("channel-order", i.channel_order.value.name().into(), i.channel_order.source.to_string()),
             ("output-name", self.output.name.clone(), graph),
             ("activation", self.output.activation.value.name().into(), self.output.activation.source.to_string()),
+            ("temperature", self.output.temperature.value.to_string(), self.output.temperature.source.to_string()),
             ("class-names", names, names_source),
             ("threshold", threshold, threshold_source),
             ("tile-size", tile, tile_source),
@@ -350,12 +353,21 @@ fn resolve_output(
             ));
         }
     };
+    let temperature = stated.temperature.clone().unwrap_or(Fact::new(1.0, Source::Default));
     if is_label {
+        if temperature.value != 1.0 {
+            return Err(Error::setting(
+                "temperature",
+                temperature.value,
+                format!("{} gives labels, which have no temperature; use 1 for it", path.display()),
+            ));
+        }
         return Ok(OutputSpec {
             name: port.name.clone(),
             form: Form::Label,
             link: Link::Softmax,
             activation: Fact::new(Activation::None, Source::Graph),
+            temperature,
         });
     }
     let from_graph = match operator {
@@ -389,7 +401,7 @@ fn resolve_output(
         (Activation::None, Some("Sigmoid" | "HardSigmoid")) => (Form::Probability, Link::Sigmoid),
         (Activation::None, _) => (Form::Probability, Link::Softmax),
     };
-    Ok(OutputSpec { name: port.name.clone(), form, link, activation })
+    Ok(OutputSpec { name: port.name.clone(), form, link, activation, temperature })
 }
 
 /// Finds the axes of an output by the size that was put in.

@@ -151,7 +151,8 @@ impl Stage {
                 })?;
             } else {
                 let rows = Rows { y, scores: &mut self.rows, channels };
-                merger.fold(rows, spec.output.form, spec.output.link, weight, &mut self.scratch);
+                let output = (spec.output.form, spec.output.link, spec.output.temperature.value);
+                merger.fold(rows, output, weight, &mut self.scratch);
             }
         }
         merger.end_pass(weight);

@@ -231,7 +231,7 @@ pub fn overlay(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::merge::{Domain, Merger, Rows, Scratch};
+    use crate::engine::merge::{Domain, Merge, Merger, Rows, Rule, Scratch};
     use crate::engine::pixels::{Band, FrameFormat};
     use crate::engine::spec::{Form, Link};
 
@@ -239,10 +239,11 @@ mod tests {
     fn an_overlay_mixes_the_frame_with_the_classes_colours() {
         let (width, height) = (37, 19);
         let n = width * height;
-        let mut merger = Merger::new(Domain::Probability, Link::Sigmoid, Some(1), (height, width), None);
+        let rule = Rule { merge: Merge::Mean, domain: Domain::Probability, link: Link::Sigmoid };
+        let mut merger = Merger::new(rule, Some(1), (height, width), None);
         let mut scores: Vec<f32> = (0..n).map(|k| (k * 7 % 5) as f32 / 4.0).collect();
         let rows = Rows { y: 0, scores: &mut scores, channels: 1 };
-        merger.fold(rows, Form::Probability, Link::Sigmoid, 1.0, &mut Scratch::default());
+        merger.fold(rows, (Form::Probability, Link::Sigmoid, 1.0), 1.0, &mut Scratch::default());
         merger.end_pass(1.0);
         let merged = merger.finish();
         let decision = Decision::new(None, 0, None, Some(2)).unwrap();

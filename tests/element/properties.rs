@@ -6,14 +6,15 @@ use gst::prelude::*;
 use crate::common::*;
 
 /// Every property that can be set, and a value other than its default.
-const SETTABLE: [(&str, &str); 29] = [
+const SETTABLE: [(&str, &str); 30] = [
     ("model-file", "a.onnx,b*.onnx"),
     ("config-file", "c.toml"),
     ("weights", "1,2"),
     ("tta", "hflip+rot90"),
-    ("merge", "mean"),
+    ("merge", "gmean"),
     ("merge-domain", "logit"),
     ("activation", "softmax"),
+    ("temperature", "1.5,0.8"),
     ("threshold", "0.25"),
     ("class-index", "3"),
     ("mean", "0.1,0.2,0.3"),

@@ -14,10 +14,11 @@ The steps, for each member of the ensemble:
   the pixels as they are → channels in the model's order → np.pad(mode="reflect") at the bottom and right to a multiple of the
   member's own size-multiple (a model of fixed size is not padded) → for each transform: transform, run, take back → an output
   smaller by a factor k is resized bilinearly (half-pixel centres, edge repeated) to the padded size → crop
-  → probability domain: activation, then Σ w·p; logit domain: Σ w·z, then activation.
+  → probability domain: activation, then the merge of p; logit domain: the merge of z, then activation. A temperature divides z.
 z is the raw score where the model gives one; LogSoftmax's output is its own z; from probabilities it is ln p, for one channel
 ln p − ln(1 − p), each term clipped at 1e-7. Labels of a label model count as one-hot probabilities. Weights are normalised to
-sum 1 and shared evenly by a member's transforms. Uncertainty is always made from the probabilities of the single passes.
+sum 1 and shared evenly by a member's transforms. The merges are written by their definition, and where ttach has one and the
+weights are equal, ttach's Merger has to say the same. Uncertainty is always made from the probabilities of the single passes.
 
 What each model's scores are is written down here in KIND, by hand: this script looks at no rule for finding it out.
 """
@@ -288,6 +289,34 @@ def ln(p):
     return np.log(np.maximum(p, CLIP))
 
 
+def merged(name, ws, ps):
+    """Passes, each C × H × W, by a merge's name."""
+    clipped = [np.maximum(p, CLIP) for p in ps]
+    if name == "mean":
+        out = sum(w * p for w, p in zip(ws, ps))
+    elif name == "gmean":
+        out = np.exp(sum(w * np.log(p) for w, p in zip(ws, clipped)))
+    elif name == "hmean":
+        out = 1 / sum(w / p for w, p in zip(ws, clipped))
+    elif name == "max":
+        out = np.max(ps, 0)
+    elif name == "min":
+        out = np.min(ps, 0)
+    elif name == "tsharpen":
+        out = sum(w * np.sqrt(p) for w, p in zip(ws, ps))
+    elif name == "vote":
+        hard = [(p >= 0.5) if len(p) == 1 else (np.argmax(p, 0)[None] == np.arange(len(p))[:, None, None]) for p in ps]
+        out = sum(w * h.astype(np.float64) for w, h in zip(ws, hard))
+    else:
+        raise ValueError(name)
+    if name not in ("hmean", "vote") and np.ptp(ws) < 1e-12:
+        theirs = ttach.base.Merger(name, len(ps))
+        for p in clipped if name == "gmean" else ps:
+            theirs.append(torch.from_numpy(p))
+        assert np.allclose(theirs.result.numpy(), out, atol=1e-9), f"ttach's {name} differs"
+    return out
+
+
 def member_passes(model, facts, frame, fmt, tta):
     """All passes of one member: a list of (probabilities, z), both C × H × W, and the activation that turns z into p."""
     kind, _, default = KIND[model].partition(":")
@@ -328,6 +357,10 @@ def member_passes(model, facts, frame, fmt, tta):
             p, z = np.exp(y), y
         else:
             p, z = (sigmoid(y) if activation == "sigmoid" else softmax(y)), y
+        if (temperature := float(facts.get("temperature") or 1)) != 1:
+            z = z / temperature
+            one_by_one = activation == "sigmoid" if kind == "raw" else len(z) == 1
+            p = sigmoid(z) if one_by_one else softmax(z)
         passes.append((p, z))
     if kind != "raw":
         activation = "sigmoid" if len(passes[0][0]) == 1 else "softmax"
@@ -375,24 +408,30 @@ def compute(models, settings, frame, fmt):
         activations *= len(models)
 
     ws, ps, zs, thresholds = [], [], [], []
-    for model, own, weight, activation in zip(models, members, weights, activations, strict=True):
+    temperatures = str(top.get("temperature", "")).split(",")
+    if len(temperatures) == 1:
+        temperatures *= len(models)
+    each = zip(models, members, weights, activations, temperatures, strict=True)
+    for model, own, weight, activation, temperature in each:
         meta = METADATA.get(model, {})
         # Property, then config file, then metadata.
         facts = {k: v for k, v in (meta | top | own | settings).items() if k in PER_MEMBER}
         facts["activation"] = activation or own.get("activation", "")
+        facts["temperature"] = temperature or own.get("temperature", "")
         passes, act = member_passes(model, facts, frame, fmt, top.get("tta", "none"))
         thresholds.append(meta.get("threshold"))
         for p, z in passes:
             ws.append(weight / sum(weights) / len(passes))
             ps.append(p)
             zs.append(z)
-    assert abs(sum(ws) - 1) < 1e-12 and top.get("merge", "mean") == "mean"
+    assert abs(sum(ws) - 1) < 1e-12
+    merge = top.get("merge", "mean")
 
     if top.get("merge-domain", "probability") == "logit":
-        z = sum(w * z for w, z in zip(ws, zs))
+        z = merged(merge, ws, zs)
         scores = sigmoid(z) if act == "sigmoid" else softmax(z)
     else:
-        scores = sum(w * p for w, p in zip(ws, ps))
+        scores = merged(merge, ws, ps)
 
     threshold = float(top["threshold"]) if "threshold" in top else thresholds[0]
     if len(scores) == 1:
@@ -482,6 +521,20 @@ case("merge-mean-three-logit", "softmax2 member-a nhwc", "rgb-26x17", tta="flip3
 case("merge-weighted-three-prob", "softmax2 member-a nhwc", "rgb-26x17", tta="vflip", weights="0.5,2,1.25")
 case("merge-weighted-three-logit", "softmax2 member-a nhwc", "rgb-26x17", tta="vflip", weights="0.5,2,1.25", merge_domain="logit")
 case("merge-zero-weight", "sigmoid logit1-meta", "rgb-20x45", weights="1,0")
+for merge in ["gmean", "hmean", "max", "min", "tsharpen", "vote"]:
+    case(f"merge-{merge}-1", "sigmoid logit1-meta deepness1", "rgb-20x45", merge=merge, tta="flips", threshold=0.45)
+    case(f"merge-{merge}-4", "softmax4 logsoftmax4", "rgb-26x17", merge=merge, tta="d4", uncertainty=True)
+    case(f"merge-{merge}-saturated", "saturated1", "rgb-20x45", merge=merge, tta="flips", threshold=0.3, tolerance=1e-4)
+for merge in ["gmean", "hmean", "tsharpen", "vote"]:
+    case(f"merge-{merge}-weighted", "softmax2 member-a nhwc", "rgb-26x17", merge=merge, tta="hflip", weights="0.5,2,1.25")
+for merge in ["max", "min"]:
+    case(f"merge-{merge}-logit-1", "sigmoid logit1-meta", "rgb-20x45", merge=merge, tta="flips", merge_domain="logit", uncertainty=True)
+    case(f"merge-{merge}-logit-4", "softmax4 logsoftmax4", "rgb-26x17", merge=merge, tta="hflip", merge_domain="logit")
+case("merge-vote-labels", "label-i64 softmax4", "rgb-26x17", merge="vote", tta="flips", weights="1,3", uncertainty=True)
+case("temperature-1", "logit1-meta", "rgb-20x45", temperature=1.8, tta="hflip")
+case("temperature-of-probabilities", "softmax4", "rgb-26x17", temperature=0.6)
+case("temperature-each", "softmax4 logsoftmax4", "rgb-26x17", temperature="2.5,0.7", tta="flips", uncertainty=True)
+case("temperature-each-logit", "sigmoid logit1-meta", "rgb-20x45", temperature="3,0.5", merge_domain="logit", tta="hflip")
 # The course this work grew from: raw scores of identity, hflip and vflip averaged, argmax, plus one.
 case("raw-score-mean-flip3-argmax-plus-1", "logits4", "rgb-37x53", tta="flip3", merge_domain="logit", activation="softmax", label_offset=1)
 case("label-offset-binary", "sigmoid", "rgb-26x17", label_offset=7, threshold=0.35)
@@ -623,6 +676,17 @@ model-file = "../models/logsoftmax4.onnx"
 [[member]]
 model-file = "../models/logits4.onnx"
 activation = "softmax"
+""")
+case("config-temperature", "", "rgb-26x17", toml="""\
+merge = "gmean"
+
+[[member]]
+model-file = "../models/logits4.onnx"
+activation = "softmax"
+temperature = 1.5
+
+[[member]]
+model-file = "../models/softmax4.onnx"
 """)
 case("config-input-range", "", "gray16-37x53", toml="""\
 merge-domain = "logit"

@@ -67,6 +67,18 @@ enumeration! {
         #[default]
         #[enum_value(name = "Mean: weighted arithmetic mean", nick = "mean")]
         Mean,
+        #[enum_value(name = "Gmean: weighted geometric mean", nick = "gmean")]
+        Gmean,
+        #[enum_value(name = "Hmean: weighted harmonic mean", nick = "hmean")]
+        Hmean,
+        #[enum_value(name = "Max: the largest score of all passes", nick = "max")]
+        Max,
+        #[enum_value(name = "Min: the smallest score of all passes", nick = "min")]
+        Min,
+        #[enum_value(name = "Tsharpen: weighted mean of square roots, as ttach has it", nick = "tsharpen")]
+        Tsharpen,
+        #[enum_value(name = "Vote: the share of passes, by weight, that decide for a class", nick = "vote")]
+        Vote,
     }
 }
 

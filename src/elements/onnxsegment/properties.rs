@@ -159,6 +159,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         enumeration("merge", "Merge", "How the passes of a frame become one", Merge::default()),
         enumeration("merge-domain", "Merge domain", "Whether probabilities are merged, or logits that are activated afterwards", MergeDomain::default()),
         text("activation", "Activation", "What is still to be applied to the models' output: sigmoid, softmax, log-softmax, or none where it is probabilities already; one for all, or one per model joined by commas (default: read from metadata or the graph's last operator)"),
+        text("temperature", "Temperature", "Divides the models' logits, and so makes them less sure above 1: numbers greater than 0, one for all, or one per model joined by commas (default: 1)"),
         glib::ParamSpecDouble::builder("threshold")
             .nick("Threshold")
             .blurb("Probability, 0 to 1: from here up one-channel models say class 1 (0.5 unless a model says otherwise); with several classes, scores below it count as 0. -1 = not set")
