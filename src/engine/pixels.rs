@@ -281,13 +281,18 @@ impl Conversion {
         mut row: impl FnMut(usize, usize, &mut [T]),
     ) {
         planes.resize(self.bands.len() * self.height * self.width, T::default());
-        for (channel, plane) in planes.chunks_exact_mut(self.height * self.width).enumerate() {
-            for (y, to) in plane.chunks_exact_mut(self.width).take(frame.height).enumerate() {
+        let size = self.height * self.width;
+        // All bands of a row while the frame's row is in the cache.
+        for y in 0..frame.height {
+            for (channel, plane) in planes.chunks_exact_mut(size).enumerate() {
+                let to = &mut plane[y * self.width..(y + 1) * self.width];
                 row(channel, y, &mut to[..frame.width]);
                 for x in frame.width..self.width {
                     to[x] = to[reflect(x, frame.width)];
                 }
             }
+        }
+        for plane in planes.chunks_exact_mut(size) {
             for y in frame.height..self.height {
                 let from = reflect(y, frame.height) * self.width;
                 plane.copy_within(from..from + self.width, y * self.width);
