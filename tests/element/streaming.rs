@@ -23,6 +23,26 @@ fn the_mask_is_the_engines_own() {
     }
 }
 
+/// The engine's results for these models are compared with an independent reference in `tests/golden`.
+#[test]
+fn every_classic_architecture_runs() {
+    let _w = start();
+    for (model, size) in [
+        ("arch-fcn", (70, 50)),
+        ("arch-unet", (70, 50)),
+        ("arch-segnet", (70, 50)),
+        ("arch-pspnet", (96, 96)),
+        ("arch-deeplab", (70, 50)),
+        ("arch-segformer", (70, 50)),
+        ("arch-argmax", (70, 50)),
+    ] {
+        let found = masked(&element(model, &[("tta", "flips")]), VideoFormat::Rgb, size, picture(size, 3));
+        let expected = mask(&engine(model, &[("tta", "flips")]), size, 3);
+        assert!(found == expected, "{model}");
+        assert!((0..3).all(|class| expected.contains(&class)), "{model}: a picture without one of the classes");
+    }
+}
+
 #[test]
 fn the_mask_is_the_engines_own_with_every_transform() {
     let _w = start();

@@ -47,16 +47,21 @@ KIND = {
     "gray": "prob", "five": "prob", "rgba": "prob", "f16": "prob", "u8": "prob", "u8-nhwc": "prob", "bgr-norm": "prob",
     "label-i64": "label", "label-i64-bare": "label", "label-u8": "label", "multi": "prob", "half": "prob",
     "quarter": "prob", "fixed64": "prob", "fixed-batch4": "prob", "fixed-48x80": "prob", "size-multiple-16": "prob",
-    "member-a": "prob", "member-b": "prob", "member-c": "prob", "identity1x1": "prob",
+    "member-a": "prob", "member-b": "prob", "member-c": "prob", "identity1x1": "prob", "arch-argmax": "label",
+    "arch-fcn": "raw:softmax", "arch-unet": "raw:softmax", "arch-segnet": "raw:softmax", "arch-pspnet": "raw:softmax",
+    "arch-deeplab": "raw:softmax", "arch-segformer": "raw:softmax",
 }  # fmt: skip
-LABEL_CLASSES = 4
+LABEL_CLASSES = {"arch-argmax": 3}  # 4 for the others
 NHWC = {"nhwc", "u8-nhwc", "member-b"}
-FIXED = {"fixed64", "fixed-48x80"}
+FIXED = {"fixed64", "fixed-48x80", "arch-pspnet"}
 # Facts from the metadata inside the models.
 METADATA = {
     "deepness": {"mean": [0.45, 0.5, 0.55], "std": [0.22, 0.25, 0.28], "threshold": 0.6},
     "deepness1": {"threshold": 0.35},
     "size-multiple-16": {"size-multiple": 16},
+    "arch-fcn": {"size-multiple": 32},
+    "arch-segnet": {"size-multiple": 4},
+    **{f"arch-{name}": {"size-multiple": 8} for name in ("unet", "deeplab", "segformer", "argmax")},
 }
 
 
@@ -91,7 +96,7 @@ def u8(x):
 
 RGB = {name: u8(smooth(seed, h, w, 3)) for name, seed, h, w in [
     ("37x53", 1, 37, 53), ("20x45", 2, 20, 45), ("26x17", 3, 26, 17), ("5x9", 4, 5, 9), ("1x7", 5, 1, 7), ("9x1", 6, 9, 1),
-    ("64x48", 7, 64, 48), ("64x64", 8, 64, 64), ("48x80", 9, 48, 80), ("33x40", 10, 33, 40),
+    ("64x48", 7, 64, 48), ("64x64", 8, 64, 64), ("48x80", 9, 48, 80), ("33x40", 10, 33, 40), ("96x96", 11, 96, 96),
 ]}  # fmt: skip
 FILL = np.full((1, 37, 53), 99, np.uint8)
 FOUR = u8(smooth(20, 26, 37, 4))
@@ -348,7 +353,7 @@ def member_passes(model, facts, frame, fmt, tta):
     passes = []
     for y in raw:
         if kind == "label":
-            p = np.stack([(y[0] == c).astype(np.float64) for c in range(LABEL_CLASSES)])
+            p = np.stack([(y[0] == c).astype(np.float64) for c in range(LABEL_CLASSES.get(model, 4))])
             z = ln(p)
         elif kind == "prob":
             p = y
@@ -563,6 +568,12 @@ case("fixed-48x80-flips", "fixed-48x80", "rgb-48x80", tta="flips")
 case("fixed-batch4-flip3", "fixed-batch4", "rgb-37x53", tta="flip3")
 case("fixed-batch4-d4", "fixed-batch4", "rgb-20x45", tta="d4")
 case("identity1x1", "identity1x1", "rgb-26x17", tta="d4")
+
+# The classic architectures.
+for name in ["fcn", "unet", "segnet", "deeplab", "segformer", "argmax"]:
+    case(f"arch-{name}", f"arch-{name}", "rgb-37x53", tta="flips")
+case("arch-pspnet", "arch-pspnet", "rgb-96x96", tta="d4")
+case("arch-all", "arch-fcn arch-unet arch-segnet arch-deeplab arch-segformer arch-argmax", "rgb-33x40", tta="hflip", uncertainty=True)
 
 # Pixel formats and scaling.
 case("format-bgr", "sigmoid", "bgr-37x53")
