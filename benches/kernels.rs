@@ -1,7 +1,7 @@
 //! Criterion benchmarks of the kernels on one 512 × 512 frame, each beside a copy of the same bytes.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gstonnxsegment::engine::decide::{Decision, Work};
+use gstonnxsegment::engine::decide::{Decision, Threshold, Work};
 use gstonnxsegment::engine::merge::{Domain, Merge, Merger, Rows, Rule, Scratch, Uncertainty};
 use gstonnxsegment::engine::pixels::{Band, Conversion, FrameFormat, FrameView, Sample, Scaling, Unit};
 use gstonnxsegment::engine::spec::{ElementType, Form, Link};
@@ -87,7 +87,7 @@ fn masks(c: &mut Criterion) {
         let mut merger = Merger::new(rule(Merge::Mean, Link::Softmax), Some(channels), (SIDE, SIDE), None);
         merger.end_pass(1.0);
         let merged = merger.finish();
-        let decision = Decision::new(None, 0, None, Some(channels.max(2))).expect("valid");
+        let decision = Decision::new(Threshold::None, 0, None, Some(channels.max(2))).expect("valid");
         let (mut data, mut work) = (vec![0u8; SIDE * SIDE], Work::default());
         group.bench_function(format!("{channels} channels"), |b| {
             b.iter(|| {

@@ -638,6 +638,18 @@ fn merges_that_make_no_sense() {
 }
 
 #[test]
+fn thresholds_per_class() {
+    let file = model("softmax4");
+    for (settings, words) in [
+        ("class-thresholds=0.5,0.5", &["class-thresholds=0.5,0.5", "2 values for 4 classes", "one per class"][..]),
+        ("class-thresholds=0.5,0.5,2,0", &["class-thresholds=0.5,0.5,2,0", "0 to 1"]),
+        ("class-thresholds=0,0,0,0 threshold=0.5", &["class-thresholds=0,0,0,0", "threshold=0.5", "exclude"]),
+    ] {
+        refused(&format!("model-file={file} {settings}"), words);
+    }
+}
+
+#[test]
 fn temperatures() {
     let files = format!("{},{}", model("sigmoid"), model("logit1-meta"));
     for (temperature, words) in [

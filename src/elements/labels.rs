@@ -38,7 +38,12 @@ impl Labels {
         }
         let classes = channels.max(2);
         Ok(Labels {
-            decision: Decision::new(info.threshold, info.label_offset, info.mask_values.clone(), Some(classes))?,
+            decision: Decision::new(
+                info.threshold.clone(),
+                info.label_offset,
+                info.mask_values.clone(),
+                Some(classes),
+            )?,
             domain: Domain::parse("merge-domain", &info.domain)?,
             link: Link::parse("activation", &info.link)?,
             channels,
@@ -135,6 +140,7 @@ pub fn floats<'a>(data: &'a [u8], copy: &'a mut Vec<f32>) -> &'a [f32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::decide::Threshold;
 
     fn info(channels: usize, domain: &str, link: &str) -> SegmentationInfo {
         SegmentationInfo { channels, domain: domain.into(), link: link.into(), ..SegmentationInfo::default() }
@@ -153,7 +159,7 @@ mod tests {
         let mut labels = Labels::new(&info(1, "probability", "sigmoid"), 1).unwrap();
         assert_eq!(all(&mut labels, &p, 4, 1), [0, 1, 65535, 1]);
         let logit = [-0.1, 0.0, f32::NAN, 1.3];
-        let info = SegmentationInfo { threshold: Some(0.75), label_offset: 3, ..info(1, "logit", "sigmoid") };
+        let info = SegmentationInfo { threshold: Threshold::All(0.75), label_offset: 3, ..info(1, "logit", "sigmoid") };
         // sigmoid(1.3) = 0.786
         assert_eq!(all(&mut Labels::new(&info, 1).unwrap(), &logit, 4, 1), [3, 3, 65535, 4]);
     }
@@ -163,7 +169,7 @@ mod tests {
         let p = [0.6, 0.4, f32::NAN, 0.3, 0.4, f32::NAN, 0.1, 0.2, f32::NAN];
         let plain = info(0, "probability", "softmax");
         assert_eq!(all(&mut Labels::new(&plain, 3).unwrap(), &p, 1, 3), [0, 0, 65535]);
-        let info = SegmentationInfo { threshold: Some(0.5), mask_values: Some(vec![10, 255, 300]), ..plain };
+        let info = SegmentationInfo { threshold: Threshold::All(0.5), mask_values: Some(vec![10, 255, 300]), ..plain };
         let mut labels = Labels::new(&info, 3).unwrap();
         assert_eq!(all(&mut labels, &p, 3, 1), [10, 10, 65535]);
         assert!(!labels.fits_8_bit());

@@ -8,6 +8,7 @@ use gst::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::decide::Threshold;
 use crate::raster::grid::Tile;
 use crate::raster::{Axis, Cell, Error, Georeference, Grid, Lattice, MaskGrid, Preference, Rect, Result, Shard};
 
@@ -194,7 +195,8 @@ pub struct ModelName {
 
 /// The sticky event `GstSegmentationInfo`: what scores and labels mean. Fields: `class-names`, `colours` (`#rrggbb` from
 /// class 0, `none` for a class that is not painted), `models` and `hashes` (arrays of text), `channels` (bands of scores),
-/// `domain` (`probability`, `logit`), `link` (`sigmoid`, `softmax`), `threshold`, `label-offset`, `mask-values`, `tta`, `merge`.
+/// `domain` (`probability`, `logit`), `link` (`sigmoid`, `softmax`), `threshold` (a number, or an
+/// array with one per class), `label-offset`, `mask-values`, `tta`, `merge`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SegmentationInfo {
     pub class_names: Option<Vec<String>>,
@@ -204,7 +206,7 @@ pub struct SegmentationInfo {
     pub channels: usize,
     pub domain: String,
     pub link: String,
-    pub threshold: Option<f32>,
+    pub threshold: Threshold,
     pub label_offset: u16,
     pub mask_values: Option<Vec<u16>>,
     pub tta: String,
@@ -228,8 +230,10 @@ impl SegmentationInfo {
         {
             s.set(name, value);
         }
-        if let Some(threshold) = self.threshold {
-            s.set("threshold", threshold as f64);
+        match &self.threshold {
+            Threshold::None => {}
+            Threshold::All(threshold) => s.set("threshold", f64::from(*threshold)),
+            Threshold::Each(all) => s.set("threshold", gst::Array::new(all.iter().map(|t| f64::from(*t)))),
         }
         s.set("label-offset", self.label_offset as u32);
         if let Some(values) = &self.mask_values {
@@ -246,12 +250,18 @@ impl SegmentationInfo {
 
     /// What of it decides pixel values, by property name.
     pub fn settings(&self) -> serde_json::Value {
+        // As the user wrote it, not as the nearest number of 32 bits.
+        let exact = |t: f32| t.to_string().parse::<f64>().ok();
+        let threshold = match &self.threshold {
+            Threshold::None => serde_json::Value::Null,
+            Threshold::All(t) => exact(*t).into(),
+            Threshold::Each(all) => all.iter().map(|t| exact(*t)).collect(),
+        };
         serde_json::json!({
             "tta": self.tta,
             "merge": self.merge,
             "merge-domain": self.domain,
-            // As the user wrote it, not as the nearest number of 32 bits.
-            "threshold": self.threshold.and_then(|t| t.to_string().parse::<f64>().ok()),
+            "threshold": threshold,
             "label-offset": self.label_offset,
             "mask-values": self.mask_values,
         })

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ort::session::{RunOptions, Session};
 use ort::value::DynValue;
 
-use super::decide::Decision;
+use super::decide::{Decision, Threshold};
 use super::error::{Error, Result, count};
 use super::lock;
 use super::merge::{Domain, Merge, Merged, Merger, Rule, Uncertainty};
@@ -1124,16 +1124,23 @@ fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settin
     }
 }
 
-fn agree_on_threshold(members: &[Member], settings: &Settings) -> Result<Option<f32>> {
+fn agree_on_threshold(members: &[Member], settings: &Settings) -> Result<Threshold> {
+    if let (Some(each), Some(one)) = (&settings.class_thresholds, &settings.threshold) {
+        let problem = format!("and threshold={} exclude each other; set one of them", one.value);
+        return Err(Error::setting("class-thresholds", super::settings::join(each), problem));
+    }
+    if let Some(each) = &settings.class_thresholds {
+        return Ok(Threshold::Each(each.clone()));
+    }
     if let Some(threshold) = &settings.threshold {
-        return Ok(Some(threshold.value));
+        return Ok(Threshold::All(threshold.value));
     }
     let mut told = members.iter().filter_map(|m| Some((m, m.spec.threshold.as_ref()?.value)));
     let Some((first, threshold)) = told.next() else {
-        return Ok(None);
+        return Ok(Threshold::None);
     };
     match told.find(|(_, t)| *t != threshold) {
-        None => Ok(Some(threshold)),
+        None => Ok(Threshold::All(threshold)),
         Some((other, second)) => Err(Error::setting(
             "model-file",
             files(first, other),

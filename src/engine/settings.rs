@@ -218,6 +218,7 @@ pub struct Settings {
     pub temperatures: Option<Fact<Vec<f32>>>,
     pub facts: Facts,
     pub threshold: Option<Fact<f32>>,
+    pub class_thresholds: Option<Vec<f32>>,
     pub label_offset: Option<u16>,
     pub mask_values: Option<Vec<u16>>,
     pub class_names: Option<Fact<Vec<String>>>,
@@ -244,6 +245,7 @@ pub const NAMES: &[&str] = &[
     "activation",
     "temperature",
     "threshold",
+    "class-thresholds",
     "mean",
     "std",
     "scale",
@@ -293,6 +295,13 @@ impl Settings {
                     return Err(Error::setting(name, text, "use a number from 0 to 1"));
                 }
                 self.threshold = Some(Fact::new(value, source));
+            }
+            "class-thresholds" => {
+                let values = numbers(name, text)?;
+                if values.iter().any(|v| !(0.0..=1.0).contains(v)) {
+                    return Err(Error::setting(name, text, "use numbers from 0 to 1, one per class"));
+                }
+                self.class_thresholds = Some(values);
             }
             "label-offset" => {
                 self.label_offset = Some(number(name, text, "a whole number from 0 to 65534")?);
@@ -408,7 +417,11 @@ impl Settings {
         self.merge = self.merge.or(file.merge);
         self.domain = self.domain.or(file.domain);
         self.facts = self.facts.or(&file.facts);
-        self.threshold = self.threshold.or(file.threshold);
+        // Two ways to say what scores have to reach.
+        if self.threshold.is_none() && self.class_thresholds.is_none() {
+            self.threshold = file.threshold;
+            self.class_thresholds = file.class_thresholds;
+        }
         // Two ways to say what a class is written as.
         if self.label_offset.is_none() && self.mask_values.is_none() {
             self.label_offset = file.label_offset;

@@ -246,7 +246,7 @@ mod tests {
         merger.fold(rows, (Form::Probability, Link::Sigmoid, 1.0), 1.0, &mut Scratch::default());
         merger.end_pass(1.0);
         let merged = merger.finish();
-        let decision = Decision::new(None, 0, None, Some(2)).unwrap();
+        let decision = Decision::new(Default::default(), 0, None, Some(2)).unwrap();
         let palette = Palette::parse("none,#ff8001").unwrap();
         let style = Style { palette: &palette, alpha: 0.45, range: (1000.0, 50000.0) };
         for (sample, bands, step) in

@@ -6,7 +6,7 @@ use gst::prelude::*;
 use crate::common::*;
 
 /// Every property that can be set, and a value other than its default.
-const SETTABLE: [(&str, &str); 30] = [
+const SETTABLE: [(&str, &str); 31] = [
     ("model-file", "a.onnx,b*.onnx"),
     ("config-file", "c.toml"),
     ("weights", "1,2"),
@@ -16,6 +16,7 @@ const SETTABLE: [(&str, &str); 30] = [
     ("activation", "softmax"),
     ("temperature", "1.5,0.8"),
     ("threshold", "0.25"),
+    ("class-thresholds", "0.5,0.3"),
     ("class-index", "3"),
     ("mean", "0.1,0.2,0.3"),
     ("std", "0.5"),

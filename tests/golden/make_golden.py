@@ -439,7 +439,14 @@ def compute(models, settings, frame, fmt):
         scores = merged(merge, ws, ps)
 
     threshold = float(top["threshold"]) if "threshold" in top else thresholds[0]
-    if len(scores) == 1:
+    each = numbers(top.get("class-thresholds"))
+    if each:
+        # Pixels near any of them are left out of the comparison by `threshold`, which is one: the cases use one value twice.
+        threshold = max(each)
+        pair = np.concatenate([1 - scores, scores]) if len(scores) == 1 else scores
+        limits = np.array(each)[:, None, None]
+        labels = np.argmax(np.where(np.round(pair, 12) < limits, 0, np.round(pair, 12)), 0).astype(np.uint8)
+    elif len(scores) == 1:
         threshold = 0.5 if threshold is None else threshold
         labels = (scores[0] >= threshold).astype(np.uint8)
     else:
@@ -545,6 +552,9 @@ case("raw-score-mean-flip3-argmax-plus-1", "logits4", "rgb-37x53", tta="flip3", 
 case("label-offset-binary", "sigmoid", "rgb-26x17", label_offset=7, threshold=0.35)
 case("threshold-classes", "softmax4", "rgb-26x17", threshold=0.5, tta="hflip")
 case("threshold-classes-two", "softmax2", "rgb-26x17", threshold=0.7)
+
+case("threshold-each-class", "softmax4", "rgb-26x17", class_thresholds="0,0.4,0.4,0", tta="hflip")
+case("threshold-each-of-one-channel", "sigmoid", "rgb-20x45", class_thresholds="0,0.6")
 
 # Layouts, element types, outputs, sizes.
 case("nhwc", "nhwc", "rgb-37x53")

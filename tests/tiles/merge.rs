@@ -3,6 +3,7 @@
 use gst::prelude::*;
 
 use gstonnxsegment::elements::meta::{RasterInfo, SegmentationInfo};
+use gstonnxsegment::engine::decide::Threshold;
 use gstonnxsegment::raster::Grid;
 
 use crate::common::*;
@@ -140,7 +141,8 @@ fn labels_are_decided_after_blending() {
 
     let mut h = merger("", "");
     h.push_event(
-        SegmentationInfo { threshold: Some(0.6), label_offset: 2, ..info(1, "probability", "sigmoid") }.event(),
+        SegmentationInfo { threshold: Threshold::All(0.6), label_offset: 2, ..info(1, "probability", "sigmoid") }
+            .event(),
     );
     let found = whole(&mut h, &grid, 1, score);
     assert_eq!(caps_of(&h).structure(0).unwrap().get::<&str>("format"), Ok("GRAY8"));
@@ -165,13 +167,15 @@ fn labels_are_decided_after_blending() {
         assert!(u16::from_le_bytes(*found) == [7, 9, 1000][best] || tie, "({x}, {y})");
     }
 
-    // One logit under a threshold for probabilities: 0.7 is the logit 0.8473.
-    let mut h = merger("", "");
-    h.push_event(SegmentationInfo { threshold: Some(0.7), ..info(1, "logit", "sigmoid") }.event());
-    let found = whole(&mut h, &grid, 1, |tile, band, x, y| 8.0 * score(tile, band, x, y) - 4.0);
-    for (k, found) in pixels(&found, &caps_of(&h)).iter().enumerate() {
-        let z = 8.0 * blended("linear", &grid, 0, k as i64 % SIZE.0, k as i64 / SIZE.0) - 4.0;
-        assert!(u16::from(*found) == u16::from(z >= 0.847_297_860_387_203) || near(z, 0.847_297_860_387_203));
+    // One logit under a threshold for probabilities, of both classes or of one: 0.7 is the logit 0.8473.
+    for threshold in [Threshold::All(0.7), Threshold::Each(vec![0.0, 0.7])] {
+        let mut h = merger("", "");
+        h.push_event(SegmentationInfo { threshold, ..info(1, "logit", "sigmoid") }.event());
+        let found = whole(&mut h, &grid, 1, |tile, band, x, y| 8.0 * score(tile, band, x, y) - 4.0);
+        for (k, found) in pixels(&found, &caps_of(&h)).iter().enumerate() {
+            let z = 8.0 * blended("linear", &grid, 0, k as i64 % SIZE.0, k as i64 / SIZE.0) - 4.0;
+            assert!(u16::from(*found) == u16::from(z >= 0.847_297_860_387_203) || near(z, 0.847_297_860_387_203));
+        }
     }
 }
 

@@ -168,6 +168,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .default_value(-1.0)
             .mutable_ready()
             .build(),
+        text("class-thresholds", "Class thresholds", "Probabilities, 0 to 1, one per class joined by commas: scores of a class below its own count as 0 (instead of threshold)"),
         glib::ParamSpecUInt::builder("class-index")
             .nick("Class index")
             .blurb("The class whose probability the probability pad shows, from 0")

@@ -84,7 +84,7 @@ pub fn segmentation_info(ensemble: &Ensemble, palette: &Palette) -> Result<Segme
         channels: ensemble.channels().unwrap_or(0),
         domain: ensemble.domain().name().into(),
         link: ensemble.link().name().into(),
-        threshold: decision.threshold,
+        threshold: decision.threshold.clone(),
         label_offset: decision.offset,
         mask_values: decision.values.clone(),
         tta: transforms.join(","),

@@ -187,8 +187,8 @@ fn metadata(kind: Kind, info: Option<&SegmentationInfo>, blend: &str) -> Vec<(St
     add("TTA", info.tta.clone());
     add("MERGE", info.merge.clone());
     add("MERGE_DOMAIN", info.domain.clone());
-    if let Some(threshold) = info.threshold {
-        add("THRESHOLD", threshold.to_string());
+    if let Some(threshold) = info.threshold.text() {
+        add("THRESHOLD", threshold);
     }
     if let Some(names) = &info.class_names {
         add("CLASSES", names.join(","));
