@@ -41,7 +41,9 @@ fn until_finishing(pipeline: &Pipeline) {
 fn until_eos(pipeline: &Pipeline) {
     let types = [gst::MessageType::Eos, gst::MessageType::Error];
     let message = pipeline.bus().unwrap().timed_pop_filtered(common::LONG, &types).expect("the pipeline ends");
-    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+    if let gst::MessageView::Error(error) = message.view() {
+        panic!("{}", error.error());
+    }
 }
 
 /// What lies beside the source.

@@ -583,6 +583,8 @@ impl RasterSrc {
     fn set_size(&self, run: &Run, area: &Rect) -> std::result::Result<(), gst::LoggableError> {
         let caps = run.format.caps(area);
         gst::debug!(CAT, imp = self, "{caps}");
+        // Caps that a flush keeps from going on stay with the pad all the same, and would go before the next tile.
+        lock(&self.state).size = None;
         self.obj().set_caps(&caps).map_err(|_| gst::loggable_error!(CAT, "{caps} refused"))?;
         lock(&self.state).size = Some((area.width, area.height));
         Ok(())
