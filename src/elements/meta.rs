@@ -288,7 +288,6 @@ pub struct RunRequest {
     pub grid: Grid,
     pub region: Rect,
     /// What finished rasters are to be brought back to; `None` for the grid above.
-    #[serde(default)]
     pub mask_grid: Option<MaskGrid>,
     pub shard: Shard,
 }

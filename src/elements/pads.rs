@@ -31,6 +31,16 @@ pub fn src<T: ElementImpl>(
         .build()
 }
 
+/// The sticky events that a pad has.
+pub fn sticky_events(pad: &gst::Pad) -> Vec<gst::Event> {
+    let mut all = Vec::new();
+    pad.sticky_events_foreach(|event| {
+        all.push(event.clone());
+        std::ops::ControlFlow::Continue(gst::EventForeachAction::Keep)
+    });
+    all
+}
+
 /// What a caps query hears: of `allowed`, what its filter leaves, in the filter's order.
 pub fn filtered(allowed: gst::Caps, filter: Option<&gst::CapsRef>) -> gst::Caps {
     match filter {

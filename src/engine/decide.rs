@@ -44,12 +44,6 @@ impl Threshold {
     }
 }
 
-impl From<Option<f32>> for Threshold {
-    fn from(threshold: Option<f32>) -> Self {
-        threshold.map_or(Threshold::None, Threshold::All)
-    }
-}
-
 /// How a frame's scores become the values of its mask.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
@@ -120,8 +114,6 @@ impl Decision {
     /// The class indices of rows `y…y+rows`, into `labels`: `rows × width`.
     pub fn classes(&self, merged: &Merged, y: usize, rows: usize, labels: &mut Vec<u16>, work: &mut Work) {
         let n = rows * merged.width;
-        labels.clear();
-        labels.resize(n, 0);
         // Without a threshold the best logit is the best probability.
         if merged.domain == Domain::Logit && merged.channels > 1 && self.threshold == Threshold::None {
             merged.score_rows(y, rows, &mut work.scores);
@@ -129,16 +121,17 @@ impl Decision {
             merged.probability_rows(y, rows, &mut work.scores, &mut work.scratch);
         }
         if merged.channels == 1 {
-            let scores = labels.iter_mut().zip(&work.scores);
+            labels.clear();
             match &self.threshold {
                 // As of the two channels 1 − p and p.
-                Threshold::Each(all) => {
-                    let [first, second] = [0, 1].map(|k| all.get(k).copied().unwrap_or(0.0));
-                    scores.for_each(|(l, p)| *l = u16::from(*p >= second && (*p > 1.0 - p || 1.0 - p < first)));
+                Threshold::Each(_) => {
+                    let [first, second] = [0, 1].map(|class| self.threshold.of(class).unwrap_or(0.0));
+                    let is_second = |p: &f32| *p >= second && (*p > 1.0 - p || 1.0 - p < first);
+                    labels.extend(work.scores.iter().map(|p| u16::from(is_second(p))));
                 }
                 threshold => {
                     let threshold = threshold.of(1).unwrap_or(0.5);
-                    scores.for_each(|(l, p)| *l = u16::from(*p >= threshold));
+                    labels.extend(work.scores.iter().map(|p| u16::from(*p >= threshold)));
                 }
             }
             return;
@@ -148,10 +141,7 @@ impl Decision {
                 plane.iter_mut().for_each(|p| *p = if *p >= threshold { *p } else { 0.0 });
             }
         }
-        let (best, others) = work.scores.split_at_mut(n);
-        for (k, plane) in others.chunks_exact(n).enumerate() {
-            math::keep_best(best, labels, plane, k as u16 + 1);
-        }
+        math::best(&mut work.scores, n, labels);
     }
 
     /// The value that a class is written as.
@@ -200,17 +190,17 @@ mod tests {
     #[test]
     fn one_channel_is_cut_at_the_threshold() {
         let merged = merged(1, &[0.49, 0.5, 0.7]);
-        let at = |t: Option<f32>| Decision::new(t.into(), 0, None, Some(2)).unwrap();
-        assert_eq!(labels(&at(None), &merged), [0, 1, 1]);
-        assert_eq!(labels(&at(Some(0.7)), &merged), [0, 0, 1]);
+        let at = |threshold| Decision::new(threshold, 0, None, Some(2)).unwrap();
+        assert_eq!(labels(&at(Threshold::None), &merged), [0, 1, 1]);
+        assert_eq!(labels(&at(Threshold::All(0.7)), &merged), [0, 0, 1]);
     }
 
     #[test]
     fn ties_go_to_the_lowest_class_and_low_scores_count_as_nothing() {
         let merged = merged(3, &[0.4, 0.2, 0.3, 0.4, 0.2, 0.3, 0.2, 0.6, 0.4]);
-        let at = |t: Option<f32>| Decision::new(t.into(), 0, None, Some(3)).unwrap();
-        assert_eq!(labels(&at(None), &merged), [0, 2, 2]);
-        assert_eq!(labels(&at(Some(0.5)), &merged), [0, 2, 0]);
+        let at = |threshold| Decision::new(threshold, 0, None, Some(3)).unwrap();
+        assert_eq!(labels(&at(Threshold::None), &merged), [0, 2, 2]);
+        assert_eq!(labels(&at(Threshold::All(0.5)), &merged), [0, 2, 0]);
     }
 
     #[test]

@@ -233,11 +233,22 @@ fn quotient(v: &mut [f32], by: &[f32]) {
 
 /// Takes the larger score: where `v` > `best`, `best = v` and `label = class`. Ties stay with the earlier class.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub fn keep_best(best: &mut [f32], label: &mut [u16], v: &[f32], class: u16) {
+fn keep_best(best: &mut [f32], label: &mut [u16], v: &[f32], class: u16) {
     for ((b, l), v) in best.iter_mut().zip(label).zip(v) {
         let wins = *v > *b;
         *b = if wins { *v } else { *b };
         *l = if wins { class } else { *l };
+    }
+}
+
+/// Writes the class with the largest score of each pixel, the first of equals: `scores` is `channels × n`, one plane after the
+/// other, and its first plane becomes the largest scores.
+pub fn best(scores: &mut [f32], n: usize, labels: &mut Vec<u16>) {
+    labels.clear();
+    labels.resize(n, 0);
+    let (best, others) = scores.split_at_mut(n);
+    for (k, plane) in others.chunks_exact(n).enumerate() {
+        keep_best(best, labels, plane, k as u16 + 1);
     }
 }
 

@@ -190,7 +190,11 @@ impl Merger {
         let Rows { y, scores, channels } = rows;
         let form = match temperature {
             1.0 => form,
-            _ => temper(scores, channels, form, link, temperature),
+            _ => {
+                to_logit(scores, channels, form, link);
+                math::multiply(scores, 1.0 / temperature);
+                Form::Logit
+            }
         };
         if self.rule.domain == Domain::Logit {
             if self.uncertainty.is_some() {
@@ -202,12 +206,7 @@ impl Merger {
                 self.fold_probabilities(y, &p, weight);
                 scratch.probabilities = p;
             }
-            match (form, link) {
-                (Form::Probability, Link::Sigmoid) => math::logit(scores),
-                (Form::Probability, Link::Softmax) if channels == 1 => math::logit(scores),
-                (Form::Probability, Link::Softmax) => math::log(scores),
-                _ => {}
-            }
+            to_logit(scores, channels, form, link);
             // A lone logit z is the pair (0, z) under softmax.
             self.widen(scores, channels, |v| vec![0.0; v.len()]);
         } else {
@@ -341,18 +340,6 @@ impl Merger {
     }
 }
 
-/// Scores to logits, divided by a temperature.
-fn temper(v: &mut [f32], channels: usize, form: Form, link: Link, temperature: f32) -> Form {
-    match form {
-        Form::Probability if link == Link::Sigmoid || channels == 1 => math::logit(v),
-        Form::Probability => math::log(v),
-        // Logarithms of probabilities are logits of softmax.
-        Form::Logit | Form::LogProbability | Form::Label => {}
-    }
-    math::multiply(v, 1.0 / temperature);
-    Form::Logit
-}
-
 /// Scores to 1 for the best class of a pixel, the first of equals, and 0 for the others; of one channel, from 0.5 up.
 fn vote(scores: &mut [f32], channels: usize, labels: &mut Vec<u16>) {
     if channels == 1 {
@@ -360,12 +347,7 @@ fn vote(scores: &mut [f32], channels: usize, labels: &mut Vec<u16>) {
         return;
     }
     let n = scores.len() / channels;
-    labels.clear();
-    labels.resize(n, 0);
-    let (best, others) = scores.split_at_mut(n);
-    for (k, plane) in others.chunks_exact(n).enumerate() {
-        math::keep_best(best, labels, plane, k as u16 + 1);
-    }
+    math::best(scores, n, labels);
     for (k, plane) in scores.chunks_exact_mut(n).enumerate() {
         plane.iter_mut().zip(labels.iter()).for_each(|(p, label)| *p = f32::from(usize::from(*label) == k));
     }
@@ -379,6 +361,15 @@ fn to_probability(v: &mut [f32], channels: usize, form: Form, link: Link, scratc
         (Form::Logit, Link::Softmax) => math::softmax(v, channels, scratch),
         (Form::LogProbability, _) => math::exponential(v),
         (Form::Probability | Form::Label, _) => {}
+    }
+}
+
+fn to_logit(v: &mut [f32], channels: usize, form: Form, link: Link) {
+    match form {
+        Form::Probability if link == Link::Sigmoid || channels == 1 => math::logit(v),
+        Form::Probability => math::log(v),
+        // Logarithms of probabilities are logits of softmax.
+        Form::Logit | Form::LogProbability | Form::Label => {}
     }
 }
 

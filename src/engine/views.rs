@@ -231,6 +231,7 @@ pub fn overlay(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::decide::Threshold;
     use crate::engine::merge::{Domain, Merge, Merger, Rows, Rule, Scratch};
     use crate::engine::pixels::{Band, FrameFormat};
     use crate::engine::spec::{Form, Link};
@@ -246,7 +247,7 @@ mod tests {
         merger.fold(rows, (Form::Probability, Link::Sigmoid, 1.0), 1.0, &mut Scratch::default());
         merger.end_pass(1.0);
         let merged = merger.finish();
-        let decision = Decision::new(Default::default(), 0, None, Some(2)).unwrap();
+        let decision = Decision::new(Threshold::None, 0, None, Some(2)).unwrap();
         let palette = Palette::parse("none,#ff8001").unwrap();
         let style = Style { palette: &palette, alpha: 0.45, range: (1000.0, 50000.0) };
         for (sample, bands, step) in

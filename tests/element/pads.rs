@@ -125,14 +125,20 @@ fn a_pad_requested_mid_stream_starts_where_the_stream_is() {
     }
 }
 
+/// A harness around an element that has had a frame and the end.
+fn ended(element: &gst::Element) -> gst_check::Harness {
+    let mut h = fed(element, "RGB", (16, 16));
+    h.push_and_pull(picture((16, 16), 0)).unwrap();
+    h.push_event(gst::event::Eos::new());
+    while h.pull_event().unwrap().type_() != gst::EventType::Eos {}
+    h
+}
+
 #[test]
 fn a_pad_requested_after_the_end_is_told_so() {
     let _w = start();
     let element = element("identity1x1", &[]);
-    let mut h = fed(&element, "RGB", (16, 16));
-    h.push_and_pull(picture((16, 16), 0)).unwrap();
-    h.push_event(gst::event::Eos::new());
-    while h.pull_event().unwrap().type_() != gst::EventType::Eos {}
+    let _h = ended(&element);
     let mut late = view(&element, "overlay");
     use gst::EventType::*;
     let types: Vec<_> = (0..5).map(|_| late.pull_event().unwrap().type_()).collect();
@@ -143,10 +149,7 @@ fn a_pad_requested_after_the_end_is_told_so() {
 fn what_is_linked_after_the_end_and_activated_later_still_is_told_so() {
     let _w = start();
     let element = element("identity1x1", &[]);
-    let mut h = fed(&element, "RGB", (16, 16));
-    h.push_and_pull(picture((16, 16), 0)).unwrap();
-    h.push_event(gst::event::Eos::new());
-    while h.pull_event().unwrap().type_() != gst::EventType::Eos {}
+    let _h = ended(&element);
     let pad = element.request_pad_simple("overlay").unwrap();
     let (send, receive) = std::sync::mpsc::channel();
     let sink = gst::Pad::builder(gst::PadDirection::Sink).event_function(move |_, _, e| send.send(e.type_()).is_ok());

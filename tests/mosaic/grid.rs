@@ -7,15 +7,18 @@ use crate::raster::{Folder, Raster, texture};
 
 const SIZE: (usize, usize) = (173, 141);
 
-fn run(folder: &Folder, name: &str, source: &str, sink: &str) -> [String; 2] {
-    let (labels, scores) = (folder.path(&format!("{name}.tif")), folder.path(&format!("{name}-scores.tif")));
+fn launch(folder: &Folder, [labels, scores]: &[String; 2], source: &str, sink: &str) -> common::Pipeline {
     common::launch(&format!(
         "rastersrc location={} tile-size=64 overlap=16 {source} ! onnxsegment model-file={{sigmoid}} size-multiple=2 ! rastersink \
          location={labels} probability-location={scores} probability-depth=16 {sink}",
         folder.path("in.tif")
     ))
-    .finish();
-    [labels, scores]
+}
+
+fn run(folder: &Folder, name: &str, source: &str, sink: &str) -> [String; 2] {
+    let outputs = [folder.path(&format!("{name}.tif")), folder.path(&format!("{name}-scores.tif"))];
+    launch(folder, &outputs, source, sink).finish();
+    outputs
 }
 
 /// Pixels of the source per pixel of the models' grid.
@@ -108,14 +111,7 @@ fn without_resampling_both_grids_are_one_and_parts_of_either_are_told_apart() {
     assert_eq!(Raster::<u8>::read(&plain[0]).width, SIZE.0);
 
     let started = run(&folder, "started", "resolution=1", "finish=false");
-    let other = common::launch(&format!(
-        "rastersrc location={} tile-size=64 overlap=16 resolution=1 grid=source ! onnxsegment model-file={{sigmoid}} size-multiple=2 ! \
-         rastersink location={} probability-location={} probability-depth=16",
-        folder.path("in.tif"),
-        started[0],
-        started[1]
-    ))
-    .run();
+    let other = launch(&folder, &started, "resolution=1 grid=source", "").run();
     let problems = format!("{other:?}");
     assert!(problems.contains("the mask's grid is the model's there and the source's here"), "{problems}");
 }

@@ -135,11 +135,7 @@ struct State {
 impl State {
     /// What a pad begins with where the stream is now: the sticky events, and the caps, that it does not have yet.
     fn beginning(&self, output: &Output) -> impl Iterator<Item = Item> + use<> {
-        let mut had = Vec::new();
-        output.pad.sticky_events_foreach(|event| {
-            had.push(event.clone());
-            std::ops::ControlFlow::Continue(gst::EventForeachAction::Keep)
-        });
+        let had = pads::sticky_events(&output.pad);
         // A view's own stream-start is told by the number that it has from the original.
         let has = |event: &gst::Event| match event.type_() {
             gst::EventType::StreamStart => {
@@ -512,24 +508,8 @@ impl OnnxSegment {
             // After an error there is nothing more to show.
             Item::Stream(_) | Item::Frame(_) if lock(&self.state).failed => {}
             Item::Event(event) => {
-                // A pad that has had its end takes nothing more: the end waits for a peer that is not active yet, and is
-                // left for a link to come.
-                if event.type_() == gst::EventType::Eos {
-                    let mut own = Vec::new();
-                    output.await_active_peer();
-                    if !output.pad.is_linked() {
-                        return;
-                    }
-                    // Of what a new peer has not had yet, the end would go before the events of our own.
-                    output.pad.sticky_events_foreach(|event| {
-                        if event.type_() == gst::EventType::CustomDownstreamSticky {
-                            own.push(event.clone());
-                        }
-                        std::ops::ControlFlow::Continue(gst::EventForeachAction::Keep)
-                    });
-                    for event in own {
-                        output.pad.push_event(event);
-                    }
+                if event.type_() == gst::EventType::Eos && !output.prepare_end() {
+                    return;
                 }
                 gst::debug!(CAT, obj = output.pad, "pushing {event:?}");
                 output.pad.push_event(own_stream_id(output.view, event));

@@ -186,9 +186,23 @@ impl Output {
         !queue.flushing
     }
 
-    /// At the end of the stream: waits while what the pad is linked to is not active yet, and nothing new is queued.
-    /// Nobody tells when that is over.
-    pub fn await_active_peer(&self) {
+    /// Before the end of the stream is pushed, after which a pad takes nothing more: waits for a peer that is not active yet,
+    /// and tells it what it has not heard. `false` = nobody is linked, and the end is left for a link to come.
+    pub fn prepare_end(&self) -> bool {
+        self.await_active_peer();
+        if !self.pad.is_linked() {
+            return false;
+        }
+        // GStreamer sends sticky events by the number of their type, and would send the end before custom ones.
+        let events = pads::sticky_events(&self.pad).into_iter();
+        for event in events.filter(|e| e.type_() == gst::EventType::CustomDownstreamSticky) {
+            self.pad.push_event(event);
+        }
+        true
+    }
+
+    /// Waits while what the pad is linked to is not active yet, and nothing new is queued. Nobody tells when that is over.
+    fn await_active_peer(&self) {
         let asleep = || self.pad.peer().is_some_and(|p| p.pad_flags().contains(gst::PadFlags::FLUSHING));
         let mut queue = lock(&self.queue);
         queue.busy = false; // whoever drains does not wait for this

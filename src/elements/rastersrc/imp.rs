@@ -114,8 +114,6 @@ struct State {
     flushing: bool,
     /// The tile to be sent first, where a seek came before the run.
     first: usize,
-    /// Of the tiles sent last.
-    size: Option<(i64, i64)>,
     /// Memory that tiles without data share, by size.
     nothing: HashMap<usize, gst::Memory>,
     warned: Vec<String>,
@@ -236,13 +234,9 @@ impl BaseSrcImpl for RasterSrc {
 
     fn negotiate(&self) -> std::result::Result<(), gst::LoggableError> {
         self.begin();
-        let (run, size) = {
-            let state = lock(&self.state);
-            (state.run.clone(), state.size)
-        };
-        let first = run.filter(|_| size.is_none()).and_then(|run| Some((run.clone(), *run.tiles.first()?)));
-        match first {
-            Some((run, first)) => self.set_size(&run, &run.grid.tile(first).area),
+        let run = lock(&self.state).run.clone().filter(|_| !self.obj().src_pad().has_current_caps());
+        match run.as_ref().and_then(|run| Some((run, *run.tiles.first()?))) {
+            Some((run, first)) => self.set_size(run, &run.grid.tile(first).area),
             None => Ok(()),
         }
     }
@@ -337,16 +331,14 @@ impl PushSrcImpl for RasterSrc {
             )]);
         }
         let area = tile.tile.area;
-        if lock(&self.state).size != Some((area.width, area.height)) {
-            self.set_size(&run, &area).map_err(|e| {
-                gst::debug!(CAT, imp = self, "{e}");
-                // Nobody takes caps while a seek flushes the stream.
-                match self.obj().src_pad().pad_flags().contains(gst::PadFlags::FLUSHING) {
-                    true => gst::FlowError::Flushing,
-                    false => gst::FlowError::NotNegotiated,
-                }
-            })?;
-        }
+        self.set_size(&run, &area).map_err(|e| {
+            gst::debug!(CAT, imp = self, "{e}");
+            // Nobody takes caps while a seek flushes the stream.
+            match self.obj().src_pad().pad_flags().contains(gst::PadFlags::FLUSHING) {
+                true => gst::FlowError::Flushing,
+                false => gst::FlowError::NotNegotiated,
+            }
+        })?;
 
         let gap = tile.pixels.is_none();
         let mut buffer = match tile.pixels {
@@ -580,14 +572,11 @@ impl RasterSrc {
         ))
     }
 
+    /// Tells the size of tiles, unless the pad's caps have it already: those that a flush has kept from going on stay with the
+    /// pad all the same, and would go before the next tile.
     fn set_size(&self, run: &Run, area: &Rect) -> std::result::Result<(), gst::LoggableError> {
         let caps = run.format.caps(area);
-        gst::debug!(CAT, imp = self, "{caps}");
-        // Caps that a flush keeps from going on stay with the pad all the same, and would go before the next tile.
-        lock(&self.state).size = None;
-        self.obj().set_caps(&caps).map_err(|_| gst::loggable_error!(CAT, "{caps} refused"))?;
-        lock(&self.state).size = Some((area.width, area.height));
-        Ok(())
+        self.obj().set_caps(&caps).map_err(|_| gst::loggable_error!(CAT, "{caps} refused"))
     }
 
     fn send_info(&self, pad: &gst::Pad) {

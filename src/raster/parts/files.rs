@@ -47,6 +47,11 @@ fn unique() -> String {
     format!("{}-{:016x}", std::process::id(), fastrand::u64(..))
 }
 
+/// A name in GDAL's memory that nothing else uses.
+pub fn in_memory(extension: &str) -> PathBuf {
+    PathBuf::from(format!("/vsimem/onnxsegment-{:016x}.{extension}", fastrand::u64(..)))
+}
+
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(TEMPORARY)
 }

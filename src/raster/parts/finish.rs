@@ -13,8 +13,7 @@ use gdal::raster::{Buffer, GdalType, RasterCreationOptions};
 use gdal::{Dataset, DriverManager, Metadata};
 
 use super::files::{self, words};
-use super::vrt::{self, InMemory, Spacing};
-use super::{Kind, LOCK, Parts, Product, SUFFIX, stem};
+use super::{Kind, LOCK, Parts, Product, SUFFIX, stem, vrt};
 use crate::raster::cells::Samples;
 use crate::raster::error::{Error, Result};
 use crate::raster::georeference::Georeference;
@@ -128,7 +127,7 @@ impl Format {
     pub fn rehearse(&self, product: &Product, look: &Look) -> Result<()> {
         let rect = Rect::new(0, 0, 16, 16);
         let vrt = vrt::mosaic(&rect, &Georeference::default(), product.depth, look, &[]);
-        let path = PathBuf::from(format!("/vsimem/onnxsegment-{:016x}.tif", fastrand::u64(..)));
+        let path = files::in_memory("tif");
         let result = copy(&vrt, self.driver(), &self.options(product.kind), &path, &mut |_| true);
         for name in siblings(&path) {
             let _ = catch(|| gdal::vsi::unlink_mem_file(name));
@@ -190,7 +189,7 @@ pub fn encode(kind: Kind, rect: &Rect, samples: &Samples) -> std::result::Result
         }
     });
     let options = RasterCreationOptions::from_iter(options);
-    let path = PathBuf::from(format!("/vsimem/onnxsegment-{:016x}.tif", fastrand::u64(..)));
+    let path = files::in_memory("tif");
     let nodata = samples.depth().nodata().into();
     let (result, said) = catch(|| {
         match samples {
@@ -393,30 +392,14 @@ impl Parts {
         let bands = sources.first().and_then(|(path, _)| catch(|| Some(Dataset::open(path).ok()?.raster_count())).0);
         let mut look = look(product.kind, bands);
         look.metadata.push((RUN.into(), self.identity.clone()));
-        let depth = product.depth;
-        let mut memory = Vec::new();
-        let text = match &self.manifest.mask_grid {
-            None => vrt::mosaic(&region, &georeference.window(&region), depth, &look, &sources),
-            Some(grid) => {
-                // In pixels of the source.
-                let (fx, fy) = grid.factors;
-                let from = Spacing { start: (region.x as f64 * fx, region.y as f64 * fy), step: grid.factors };
-                let window = grid.window;
-                let to = Spacing { start: (window.x as f64, window.y as f64), step: (1.0, 1.0) };
-                let place = Georeference { geotransform: Some(from.geotransform()), ..Georeference::default() };
-                let plain = Look { bands: look.bands.clone(), ..Look::default() };
-                let hold = |text: String| InMemory::new(text).map_err(|problem| self.unfinished(product, &problem));
-                let parts = hold(vrt::mosaic(&region, &place, depth, &plain, &sources))?;
-                let layout = (product.kind, depth, look.bands.len());
-                let warped = hold(vrt::resampled(parts.path(), layout, from, (to, window.width, window.height)))?;
-                let whole = [(warped.path().to_path_buf(), Rect::new(0, 0, window.width, window.height))];
-                memory.extend([parts, warped]);
-                vrt::mosaic(&window, &grid.georeference.window(&window), depth, &look, &whole)
-            }
+        let (text, _files) = match &self.manifest.mask_grid {
+            None => (vrt::mosaic(&region, &georeference.window(&region), product.depth, &look, &sources), Vec::new()),
+            Some(grid) => vrt::brought_back(&region, grid, (product.kind, product.depth), &look, &sources)
+                .map_err(|problem| self.unfinished(product, &problem))?,
         };
         let draft = Draft(files::beside(&product.path));
         match copy(&text, format.driver(), &format.options(product.kind), &draft.0, progress) {
-            Ok(()) => drop(memory),
+            Ok(()) => {}
             Err(None) => return Err(Error::Cancelled),
             Err(Some(problem)) => return Err(self.unfinished(product, &problem)),
         }

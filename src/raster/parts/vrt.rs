@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::Kind;
+use super::files;
 use super::finish::{BLOCK, Look};
 use crate::raster::cells::Depth;
-use crate::raster::georeference::Georeference;
+use crate::raster::georeference::{Georeference, MaskGrid};
 use crate::raster::grid::Rect;
 use crate::raster::source::messages::catch;
 
@@ -16,14 +17,10 @@ pub struct InMemory(PathBuf);
 impl InMemory {
     /// # Errors
     /// What GDAL says.
-    pub fn new(text: String) -> Result<Self, String> {
-        let path = PathBuf::from(format!("/vsimem/onnxsegment-{:016x}.vrt", fastrand::u64(..)));
+    fn new(text: String) -> Result<Self, String> {
+        let path = files::in_memory("vrt");
         let (made, _) = catch(|| gdal::vsi::create_mem_file(&path, text.into_bytes()));
         made.map(|()| InMemory(path)).map_err(|e| e.to_string())
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
     }
 }
 
@@ -123,15 +120,42 @@ pub fn mosaic(
     xml + "</VRTDataset>"
 }
 
-/// Places a raster's pixels: those of the whole are `step` apart, and this one begins at `start`.
+/// The same, brought from the pixels of `region` to those of another grid, and the files in memory that it needs until it has
+/// been read.
+///
+/// # Errors
+/// What GDAL says.
+pub fn brought_back(
+    region: &Rect,
+    grid: &MaskGrid,
+    (kind, depth): (Kind, Depth),
+    look: &Look,
+    sources: &[(PathBuf, Rect)],
+) -> Result<(String, Vec<InMemory>), String> {
+    // Both in pixels of that grid.
+    let (fx, fy) = grid.factors;
+    let from = Spacing { start: (region.x as f64 * fx, region.y as f64 * fy), step: grid.factors };
+    let window = grid.window;
+    let to = Spacing { start: (window.x as f64, window.y as f64), step: (1.0, 1.0) };
+    let place = Georeference { geotransform: Some(from.geotransform()), ..Georeference::default() };
+    let plain = Look { bands: look.bands.clone(), ..Look::default() };
+    let parts = InMemory::new(mosaic(region, &place, depth, &plain, sources))?;
+    let layout = (kind, depth, look.bands.len());
+    let warped = InMemory::new(resampled(&parts.0, layout, from, (to, window.width, window.height)))?;
+    let whole = [(warped.0.clone(), Rect::new(0, 0, window.width, window.height))];
+    let text = mosaic(&window, &grid.georeference.window(&window), depth, look, &whole);
+    Ok((text, vec![warped, parts]))
+}
+
+/// Where pixels lie that are `step` apart.
 #[derive(Debug, Clone, Copy)]
-pub struct Spacing {
-    pub start: (f64, f64),
-    pub step: (f64, f64),
+struct Spacing {
+    start: (f64, f64),
+    step: (f64, f64),
 }
 
 impl Spacing {
-    pub fn geotransform(&self) -> [f64; 6] {
+    fn geotransform(&self) -> [f64; 6] {
         [self.start.0, self.step.0, 0.0, self.start.1, 0.0, self.step.1]
     }
 
@@ -143,7 +167,7 @@ impl Spacing {
 
 /// A raster brought to other pixels by GDAL's warper: labels by the nearest pixel; scores by bilinear interpolation, or by
 /// the average of what a pixel covers where pixels grow. Pixels without data have no part in it.
-pub fn resampled(
+fn resampled(
     source: &Path,
     (kind, depth, bands): (Kind, Depth, usize),
     from: Spacing,
