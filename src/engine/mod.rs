@@ -9,6 +9,7 @@ pub mod decide;
 pub mod ensemble;
 pub mod error;
 mod math;
+mod memory;
 pub mod merge;
 pub mod metrics;
 pub mod onnx;

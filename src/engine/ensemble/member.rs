@@ -1,0 +1,230 @@
+//! One model of an ensemble: opened, probed, and known by what it takes and gives.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use ort::session::Session;
+use ort::value::DynValue;
+
+use crate::engine::error::{Error, Result};
+use crate::engine::lock;
+use crate::engine::memory;
+use crate::engine::onnx::OnnxFile;
+use crate::engine::pixels::Planes;
+use crate::engine::runtime::{self, Model, SessionOptions};
+use crate::engine::settings::{MemberSettings, Named, Source};
+use crate::engine::spec::{self, Form, ModelSpec, OutputShape};
+use crate::engine::stage::{Slot, Stage};
+use crate::engine::tta::Transform;
+
+/// One model of the ensemble.
+pub struct Member {
+    pub spec: ModelSpec,
+    pub weight: f32,
+    /// What the probe run found.
+    pub output: OutputShape,
+    sha256: OnceLock<Result<String>>,
+    options: SessionOptions,
+    /// The opened model by the number of threads that a run spreads over.
+    pub(super) models: Mutex<BTreeMap<usize, Arc<Model>>>,
+    working_memory: Mutex<Option<usize>>,
+}
+
+impl Member {
+    /// SHA-256 of the model's file and of its weights' files, in hexadecimal. Computed when first asked for.
+    ///
+    /// # Errors
+    /// A file that cannot be read any more.
+    pub fn sha256(&self) -> Result<String> {
+        self.sha256.get_or_init(|| OnnxFile::sha256(&self.spec.path)).clone()
+    }
+
+    pub(super) fn model(&self, threads: usize, most: usize) -> Result<Arc<Model>> {
+        let mut models = lock(&self.models);
+        if let Some(model) = models.get(&threads) {
+            return Ok(model.clone());
+        }
+        let options = SessionOptions { intra_threads: threads, ..self.options.clone() };
+        let model = Model::open(&self.spec.path, &options, most)?;
+        models.insert(threads, model.clone());
+        Ok(model)
+    }
+}
+
+/// Frames of as many pixels or more may need more memory than there is, so that the models' own is measured first.
+pub(super) const LARGE: usize = 16 << 20;
+
+impl Member {
+    /// Working memory of a run on the CPU, in bytes per pixel: how much more the process holds after a large run than
+    /// after a small one, on a session of its own. 0 where that does not apply: on GPUs and for models of fixed size.
+    ///
+    /// # Errors
+    /// What opening or running the model can meet.
+    pub(super) fn working_memory(&self) -> Result<usize> {
+        let mut known = lock(&self.working_memory);
+        if let Some(known) = *known {
+            return Ok(known);
+        }
+        let model = self.model(1, 1)?;
+        let input = &self.spec.input;
+        let mut bytes = 0;
+        if !model.on_gpu() && input.height.is_none() && input.width.is_none() {
+            let mut session = model.separate_session()?;
+            let side = |n: usize| n.next_multiple_of(input.size_multiple.value);
+            let (small, large) = (side(256), side(1024));
+            let mut held = [0; 2];
+            for (held, side) in held.iter_mut().zip([small, large]) {
+                probe(&mut session, &self.spec, (side, side))?;
+                *held = memory::resident().unwrap_or(0);
+            }
+            let grown = held[1].saturating_sub(held[0]).div_ceil((large * large - small * small).max(1));
+            // The arena takes memory in growing steps, of which the last is not filled; half as much again has been
+            // seen. A process that is killed says less than one that refuses.
+            bytes = grown + grown / 2;
+        }
+        *known = Some(bytes);
+        Ok(bytes)
+    }
+}
+
+/// Opens and probes a member: the member, a warning, and the provider that runs it.
+pub(super) fn open(
+    stated: &MemberSettings,
+    options: &SessionOptions,
+    threads: usize,
+) -> Result<(Member, Option<String>, String)> {
+    let path = &stated.model;
+    let onnx = OnnxFile::read(path)?;
+    let model = Model::open(path, options, threads)?;
+    let spec = ModelSpec::resolve(path, &onnx, &model.inputs, &model.outputs, &stated.facts)?;
+    let (size, output) = {
+        let mut session = model.session()?;
+        probe_smallest(&mut session, &spec)?
+    };
+    let provider = model.active_provider(|session| probe(session, &spec, size).map(|_| ()))?;
+    let warning = model.warning.clone();
+    let member = Member {
+        spec,
+        weight: stated.weight,
+        output,
+        sha256: OnceLock::new(),
+        options: options.clone(),
+        models: Mutex::new(BTreeMap::from([(1, model)])),
+        working_memory: Mutex::new(None),
+    };
+    Ok((member, warning, provider))
+}
+
+/// Runs a model on zeros at the smallest size it can take; the shapes of its outputs are not trusted, but tried.
+fn probe_smallest(session: &mut Session, spec: &ModelSpec) -> Result<((usize, usize), OutputShape)> {
+    pub(super) const LARGEST: usize = 512;
+    let input = &spec.input;
+    let mut side = input.size_multiple.value;
+    loop {
+        // Unequal sides, so that rows and columns cannot be confused.
+        let size = (input.height.unwrap_or(side), input.width.unwrap_or(2 * side));
+        match probe(session, spec, size) {
+            Ok(shape) => return Ok((size, shape)),
+            // Pyramids and deep encoders may need more than one multiple.
+            Err(Error::Model { .. }) if side < LARGEST && (input.height.is_none() || input.width.is_none()) => {
+                side *= 2;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+pub(super) fn probe(session: &mut Session, spec: &ModelSpec, (height, width): (usize, usize)) -> Result<OutputShape> {
+    let count = spec.input.channels.saturating_mul(height).saturating_mul(width);
+    let planes = Planes::zeros(spec.input.element, count);
+    let batch = spec.input.batch.unwrap_or(1);
+    let slot = Slot { planes: &planes, transform: Transform::Identity };
+    let needed = count.saturating_mul(spec.input.element.size());
+    if let Some(available) = memory::available().filter(|available| needed > *available) {
+        return Err(memory::not_enough(
+            &format!("a {width}x{height} input of {}", spec.path.display()),
+            needed,
+            available,
+        ));
+    }
+    let failed = |e: ort::Error| cannot_run(spec, (height, width), e);
+    let mut stage = Stage::default();
+    let input = stage.prepare(spec, &[slot], batch, (height, width)).map_err(failed)?;
+    let outputs = session.run([input]).map_err(failed)?;
+    let output = outputs.get(&spec.output.name).ok_or_else(|| Error::model(&spec.path, "gave no output"))?;
+    output_shape(spec, (height, width), batch, output)
+}
+
+pub(super) fn output_shape(
+    spec: &ModelSpec,
+    size: (usize, usize),
+    batch: usize,
+    output: &DynValue,
+) -> Result<OutputShape> {
+    let dims: Vec<i64> = match output.dtype() {
+        ort::value::ValueType::Tensor { shape, .. } => shape.to_vec(),
+        _ => Vec::new(),
+    };
+    let label = spec.output.form == Form::Label;
+    let shape = spec::output_shape(&spec.path, &spec.output.name, label, spec.input.layout.value, size, &dims)?;
+    if dims[0] != batch as i64 {
+        return Err(Error::model(
+            &spec.path,
+            format!(
+                "output `{}` is {dims:?} for a batch of {batch}; expected as many outputs as inputs",
+                spec.output.name
+            ),
+        ));
+    }
+    Ok(shape)
+}
+
+/// An activation that would be applied twice.
+pub(super) fn activation_warning(member: &Member) -> Option<String> {
+    let output = &member.spec.output;
+    let twice = output.form == Form::Logit && output.activation.source != Source::Graph && member.spec.graph_activates;
+    twice.then(|| {
+        format!(
+            "{}: activation={} ({}) is applied to output `{}`, which the graph has activated already; if that is not \
+             meant, leave activation unset or set none",
+            member.spec.path.display(),
+            output.activation.value.name(),
+            output.activation.source,
+            output.name
+        )
+    })
+}
+
+/// What ONNX Runtime says of a run that failed.
+pub(super) fn cannot_run(spec: &ModelSpec, (height, width): (usize, usize), e: ort::Error) -> Error {
+    let hint = match (spec.input.height, spec.input.width) {
+        (Some(_), Some(_)) => String::new(),
+        _ => format!(
+            "; if it needs sides of a larger multiple than {}, set size-multiple",
+            spec.input.size_multiple.value
+        ),
+    };
+    Error::model(
+        &spec.path,
+        format!("ONNX Runtime cannot run it on a {width}x{height} input: {}{hint}", runtime::reason(e)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::engine::settings::Source;
+    use crate::engine::{Ensemble, Settings};
+
+    #[test]
+    fn working_memory_is_that_of_a_convolutional_network() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/size-multiple-16.onnx");
+        let mut settings = Settings::default();
+        settings.set("model-file", &model.display().to_string(), Source::Property, Path::new("")).unwrap();
+        let ensemble = Ensemble::load(&settings).unwrap();
+        let bytes = ensemble.members()[0].working_memory().unwrap();
+        // Its first layers hold a few float32 channels at full size.
+        assert!((8..2000).contains(&bytes), "{bytes} bytes per pixel");
+    }
+}
