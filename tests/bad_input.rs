@@ -638,6 +638,37 @@ fn merges_that_make_no_sense() {
 }
 
 #[test]
+fn cascades_that_make_no_sense() {
+    init();
+    let file = model("sigmoid");
+    for (settings, why) in [
+        ("cascade=exact merge=max", "one more pass"),
+        ("cascade=exact merge=gmean", "one more pass"),
+        ("cascade=exact merge-domain=logit", "no bounds"),
+    ] {
+        let words = ["cascade=exact: ", why, "merge=vote merge-domain=probability", "cascade=none"];
+        refused(&format!("model-file={file} {settings}"), &words);
+    }
+    let words = ["cascade=confident: ", "unanimous", "merge=mean merge-domain=logit"];
+    refused(&format!("model-file={file} cascade=confident merge=vote"), &words);
+    let words = ["cascade=exact: ", "labels without naming them", "labels-file"];
+    refused(&format!("model-file={} cascade=exact", model("label-i64-bare")), &words);
+    // Numbers that are no probabilities, although they are said to be.
+    let words = ["model-file=", "cascade=exact", "from 0 to 1", "activation"];
+    refused(&format!("model-file={} activation=none cascade=exact tta=hflip", model("logit1")), &words);
+    let folder = Folder::new("cascade-settings");
+    for (line, words) in [
+        ("cascade = \"fast\"", ["cascade=fast", "none, exact, confident"]),
+        ("cascade-margin = 0.7", ["cascade-margin=0.7", "from 0 to 0.5"]),
+        ("cascade-limit = -1", ["cascade-limit=-1", "from 0 to 1"]),
+        ("skip-constant = 3", ["skip-constant=3", "true or false"]),
+    ] {
+        let config = folder.write("c.toml", line);
+        refused(&format!("model-file={file} config-file={config}"), &words);
+    }
+}
+
+#[test]
 fn thresholds_per_class() {
     let file = model("softmax4");
     for (settings, words) in [

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use gstonnxsegment::engine::decide::Work;
+use gstonnxsegment::engine::merge::{Domain, Merge};
 use gstonnxsegment::engine::pixels::{Band, Frame, FrameFormat, FrameView, Sample};
 use gstonnxsegment::engine::settings::Source;
 use gstonnxsegment::engine::{Ensemble, Merged, Settings};
@@ -12,7 +13,7 @@ use ndarray::{Array2, Array3, ArrayD};
 use ndarray_npy::ReadNpyExt;
 use serde::Deserialize;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Case {
     name: String,
     models: Vec<String>,
@@ -194,6 +195,33 @@ fn results_equal_the_reference() {
     assert!(cases.len() > 100, "only {} cases", cases.len());
     let wrong: Vec<String> = cases.iter().flat_map(check).collect();
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The labels of the reference's cases, where a frame may stop early, are those of all passes.
+#[test]
+fn an_exact_cascade_leaves_every_label() {
+    let (mut saved, mut run_in_full) = (0, 0);
+    for case in cases() {
+        let mut settings = settings(&case);
+        let labels = |settings: &Settings| {
+            let (ensemble, merged) = run(&Case { uncertainty: Default::default(), ..case.clone() }, settings);
+            let (mut found, mut work) = (Vec::new(), Work::default());
+            ensemble.decision().classes(&merged, 0, merged.height, &mut found, &mut work);
+            (found, ensemble)
+        };
+        let (all, ensemble) = labels(&settings);
+        settings.set("cascade", "exact", Source::Property, Path::new("")).unwrap();
+        let suits = matches!(ensemble.merge(), Merge::Mean | Merge::Tsharpen | Merge::Vote);
+        if !suits || ensemble.domain() == Domain::Logit || ensemble.channels().is_none() {
+            let error = Ensemble::load(&settings).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.starts_with("cascade=exact: "), "{}: {error}", case.name);
+            continue;
+        }
+        let (early, ensemble) = labels(&settings);
+        assert!(early == all, "{}: labels differ", case.name);
+        (saved, run_in_full) = (saved + ensemble.stats().saved, run_in_full + ensemble.passes() as u64);
+    }
+    assert!(saved > 0 && saved < run_in_full, "{saved} of {run_in_full} passes saved");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use gst::glib;
 use gst::prelude::*;
 
+use super::meta::SegmentationInfo;
 use crate::raster::blend::Blend;
+use crate::raster::{Error, Result};
 
 /// How much a tile counts where it overlaps its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -39,6 +41,22 @@ impl From<BlendMode> for Blend {
             BlendMode::Gaussian => Blend::Gaussian,
             BlendMode::GaussianNnunet => Blend::GaussianNnunet,
         }
+    }
+}
+
+/// Whether tiles of such scores may be blended so.
+///
+/// # Errors
+/// Scores that stand for labels alone: their cores are right, and a mean of them is not.
+pub fn check(blend: Blend, info: &SegmentationInfo) -> Result<()> {
+    match info.labels_alone_are_exact() && blend != Blend::Crop {
+        false => Ok(()),
+        true => Err(Error::setting(
+            "blend",
+            blend.name(),
+            "onnxsegment runs with cascade=exact, which keeps the labels of each tile and not its scores; set blend=crop, \
+             or cascade=confident or none",
+        )),
     }
 }
 

@@ -8,6 +8,7 @@ use gst::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::cascade::Cascade;
 use crate::engine::decide::Threshold;
 use crate::raster::grid::Tile;
 use crate::raster::{Axis, Cell, Error, Georeference, Grid, Lattice, MaskGrid, Preference, Rect, Result, Shard};
@@ -212,6 +213,8 @@ pub struct SegmentationInfo {
     pub tta: String,
     pub merge: String,
     pub uncertainty: String,
+    /// When frames stopped early: `none`, `exact`, or `confident` with its margin and limit.
+    pub cascade: String,
 }
 
 impl SegmentationInfo {
@@ -225,9 +228,13 @@ impl SegmentationInfo {
         s.set("models", gst::Array::new(self.models.iter().map(|m| m.file.as_str())));
         s.set("hashes", gst::Array::new(self.models.iter().map(|m| m.sha256.as_str())));
         s.set("channels", self.channels as u32);
-        for (name, value) in
-            [("domain", &self.domain), ("link", &self.link), ("tta", &self.tta), ("merge", &self.merge)]
-        {
+        for (name, value) in [
+            ("domain", &self.domain),
+            ("link", &self.link),
+            ("tta", &self.tta),
+            ("merge", &self.merge),
+            ("cascade", &self.cascade),
+        ] {
             s.set(name, value);
         }
         match &self.threshold {
@@ -248,6 +255,11 @@ impl SegmentationInfo {
         take(event.structure().filter(|s| s.name() == SEGMENTATION)?, "all")
     }
 
+    /// Whether labels are certain of each tile's scores alone, which are those of some passes only.
+    pub fn labels_alone_are_exact(&self) -> bool {
+        self.cascade == Cascade::Exact.text()
+    }
+
     /// What of it decides pixel values, by property name.
     pub fn settings(&self) -> serde_json::Value {
         // As the user wrote it, not as the nearest number of 32 bits.
@@ -264,6 +276,7 @@ impl SegmentationInfo {
             "threshold": threshold,
             "label-offset": self.label_offset,
             "mask-values": self.mask_values,
+            "cascade": self.cascade,
         })
     }
 }

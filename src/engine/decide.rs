@@ -26,7 +26,7 @@ pub enum Threshold {
 
 impl Threshold {
     /// What a class has to reach.
-    fn of(&self, class: usize) -> Option<f32> {
+    pub fn of(&self, class: usize) -> Option<f32> {
         match self {
             Threshold::None => None,
             Threshold::All(threshold) => Some(*threshold),

@@ -216,6 +216,31 @@ pub fn multiply(v: &mut [f32], by: f32) {
     }
 }
 
+/// v = v − by
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn subtract(v: &mut [f32], by: &[f32]) {
+    for (v, by) in v.iter_mut().zip(by) {
+        *v -= by;
+    }
+}
+
+/// How many numbers are at least `from` and below `to`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn count_between(v: &[f32], from: f32, to: f32) -> usize {
+    // In 32 bits, so that as many numbers are counted at a time as are compared.
+    v.chunks(1 << 20).map(|v| v.iter().map(|v| u32::from(*v >= from && *v < to)).sum::<u32>() as usize).sum()
+}
+
+/// Keeps the two largest of all that was given.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn keep_two(best: &mut [f32], second: &mut [f32], v: &[f32]) {
+    for ((b, s), v) in best.iter_mut().zip(second).zip(v) {
+        let lower = if *v > *b { *b } else { *v };
+        *b = if *v > *b { *v } else { *b };
+        *s = if lower > *s { lower } else { *s };
+    }
+}
+
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn exp_shifted(v: &mut [f32], shift: &[f32], sum: &mut [f32]) {
     for ((v, m), s) in v.iter_mut().zip(shift).zip(sum) {

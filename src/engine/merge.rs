@@ -124,7 +124,7 @@ pub struct Scratch {
 }
 
 /// The running merge of one frame's passes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Merger {
     rule: Rule,
     channels: usize,
@@ -312,19 +312,40 @@ impl Merger {
         self.weight += weight;
     }
 
+    /// Σw of the passes so far.
+    pub fn weight(&self) -> f32 {
+        self.weight
+    }
+
+    /// Height × width.
+    pub fn size(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Rows `y…y+rows` of what the merge keeps, into `out`: `channels × rows × width`.
+    pub fn sum_rows(&self, y: usize, rows: usize, out: &mut Vec<f32>) {
+        copy_rows(&self.sum, self.height, self.width, y, rows, out);
+    }
+
+    /// Rows `y…y+rows` of the probabilities by the passes so far, into `out`: `channels × rows × width`.
+    pub fn probability_rows(&self, y: usize, rows: usize, out: &mut Vec<f32>, scratch: &mut Vec<f32>) {
+        self.sum_rows(y, rows, out);
+        settle(self.rule.merge, out, self.weight);
+        if self.rule.domain == Domain::Logit {
+            to_probability(out, self.channels, Form::Logit, self.rule.link, scratch);
+        }
+    }
+
     /// Turns the sums into scores.
     pub fn finish(mut self) -> Merged {
-        let scores = self.rule.merge.weighs().then_some(&mut self.sum);
-        let sums = [scores, self.mean.as_mut(), self.square.as_mut(), self.entropy.as_mut()];
-        // A single pass of weight 1 is its own mean.
-        for sum in sums.into_iter().flatten().filter(|_| self.weight != 1.0) {
-            math::divide(sum, self.weight);
+        for sum in [&mut self.mean, &mut self.square, &mut self.entropy].into_iter().flatten() {
+            divide(sum, self.weight);
         }
-        match self.rule.merge {
-            Merge::Gmean => math::exponential(&mut self.sum),
-            Merge::Hmean => math::inverse(&mut self.sum),
-            Merge::Mean | Merge::Max | Merge::Min | Merge::Tsharpen | Merge::Vote => {}
-        }
+        settle(self.rule.merge, &mut self.sum, self.weight);
         Merged {
             domain: self.rule.domain,
             link: self.rule.link,
@@ -337,6 +358,25 @@ impl Merger {
             entropy: self.entropy,
             uncertainty: self.uncertainty,
         }
+    }
+}
+
+/// Sums over passes of the weight `weight` to scores.
+fn settle(merge: Merge, sum: &mut [f32], weight: f32) {
+    if merge.weighs() {
+        divide(sum, weight);
+    }
+    match merge {
+        Merge::Gmean => math::exponential(sum),
+        Merge::Hmean => math::inverse(sum),
+        Merge::Mean | Merge::Max | Merge::Min | Merge::Tsharpen | Merge::Vote => {}
+    }
+}
+
+fn divide(sum: &mut [f32], weight: f32) {
+    // A single pass of weight 1 is its own mean.
+    if weight != 1.0 {
+        math::divide(sum, weight);
     }
 }
 

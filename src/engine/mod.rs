@@ -5,6 +5,7 @@
 //! one transform. [`Ensemble::load`] opens the members, [`Ensemble::plan`] fits them to a frame format, and
 //! [`Ensemble::submit`] runs a frame; [`Job::wait`] gives its merged scores, and [`views`] draws them.
 
+pub mod cascade;
 pub mod decide;
 pub mod ensemble;
 pub mod error;

@@ -117,6 +117,21 @@ impl FrameView<'_> {
         }
         Ok(())
     }
+
+    /// The bytes of the pixel that all of a checked frame consists of; `None` where two pixels differ.
+    pub fn constant(&self) -> Option<Vec<u8>> {
+        let f = &self.format;
+        let size = f.sample.size();
+        let all_alike = |band: &Band<'_>| {
+            let first = &band.data[..size];
+            (0..f.height).all(|y| {
+                let row = &band.data[y * band.stride..];
+                (0..f.width).all(|x| row[x * band.step..].starts_with(first))
+            })
+        };
+        let alike = self.bands.iter().all(all_alike);
+        alike.then(|| self.bands.iter().flat_map(|band| band.data[..size].to_vec()).collect())
+    }
 }
 
 /// Something that lends out a frame's pixels from any thread, for as long as it lives.

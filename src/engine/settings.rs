@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::cascade::Mode;
 use super::error::{Error, Result, count};
 use super::merge::{Domain, Merge, Uncertainty};
 use super::runtime::{Execution, OptimizationLevel, Policy, Provider};
@@ -225,6 +226,11 @@ pub struct Settings {
     /// Where they were read from.
     pub labels_file: Option<PathBuf>,
     pub uncertainty: Option<Uncertainty>,
+    pub cascade: Option<Mode>,
+    pub cascade_margin: Option<f32>,
+    pub cascade_limit: Option<f32>,
+    pub cascade_audit: Option<u32>,
+    pub skip_constant: Option<bool>,
     pub batch_size: Option<usize>,
     pub threads: Option<usize>,
     pub providers: Option<Vec<Provider>>,
@@ -258,6 +264,11 @@ pub const NAMES: &[&str] = &[
     "mask-values",
     "labels-file",
     "uncertainty-kind",
+    "cascade",
+    "cascade-margin",
+    "cascade-limit",
+    "cascade-audit",
+    "skip-constant",
     "batch-size",
     "threads",
     "execution-provider",
@@ -289,13 +300,7 @@ impl Settings {
                 }
                 self.temperatures = Some(Fact::new(values, source));
             }
-            "threshold" => {
-                let value: f32 = number(name, text, "a number from 0 to 1")?;
-                if !(0.0..=1.0).contains(&value) {
-                    return Err(Error::setting(name, text, "use a number from 0 to 1"));
-                }
-                self.threshold = Some(Fact::new(value, source));
-            }
+            "threshold" => self.threshold = Some(Fact::new(within(name, text, 1.0)?, source)),
             "class-thresholds" => {
                 let values = numbers(name, text)?;
                 if values.iter().any(|v| !(0.0..=1.0).contains(v)) {
@@ -321,6 +326,11 @@ impl Settings {
                 self.labels_file = Some(file);
             }
             "uncertainty-kind" => self.uncertainty = Some(Uncertainty::parse(name, text)?),
+            "cascade" => self.cascade = Some(Mode::parse(name, text)?),
+            "cascade-margin" => self.cascade_margin = Some(within(name, text, 0.5)?),
+            "cascade-limit" => self.cascade_limit = Some(within(name, text, 1.0)?),
+            "cascade-audit" => self.cascade_audit = Some(number(name, text, "a whole number; 0 means none")?),
+            "skip-constant" => self.skip_constant = Some(number(name, text, "true or false")?),
             "batch-size" => {
                 let value: usize = number(name, text, "a whole number of 1 or more")?;
                 if value == 0 {
@@ -430,6 +440,11 @@ impl Settings {
         self.class_names = self.class_names.or(file.class_names);
         self.labels_file = self.labels_file.or(file.labels_file);
         self.uncertainty = self.uncertainty.or(file.uncertainty);
+        self.cascade = self.cascade.or(file.cascade);
+        self.cascade_margin = self.cascade_margin.or(file.cascade_margin);
+        self.cascade_limit = self.cascade_limit.or(file.cascade_limit);
+        self.cascade_audit = self.cascade_audit.or(file.cascade_audit);
+        self.skip_constant = self.skip_constant.or(file.skip_constant);
         self.batch_size = self.batch_size.or(file.batch_size);
         self.threads = self.threads.or(file.threads);
         self.providers = self.providers.or(file.providers);
@@ -592,12 +607,13 @@ fn plain(name: &str, value: &toml::Value) -> Result<String> {
         toml::Value::String(s) => s.clone(),
         toml::Value::Integer(i) => i.to_string(),
         toml::Value::Float(f) => f.to_string(),
+        toml::Value::Boolean(b) => b.to_string(),
         toml::Value::Array(list) => {
             let texts: Result<Vec<_>> = list.iter().map(|v| plain(name, v)).collect();
             texts?.join(",")
         }
         other => {
-            return Err(Error::setting(name, other, "must be a text, a number, or a list of them"));
+            return Err(Error::setting(name, other, "must be a text, a number, true or false, or a list of them"));
         }
     })
 }
@@ -671,6 +687,15 @@ fn number<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T> {
     text.trim()
         .parse()
         .map_err(|_| Error::setting(name, text, format!("`{}` is not usable; use {expected}", text.trim())))
+}
+
+fn within(name: &str, text: &str, most: f32) -> Result<f32> {
+    let expected = format!("a number from 0 to {most}");
+    let value: f32 = number(name, text, &expected)?;
+    match (0.0..=most).contains(&value) {
+        true => Ok(value),
+        false => Err(Error::setting(name, text, format!("use {expected}"))),
+    }
 }
 
 fn positive(name: &str, text: &str) -> Result<f32> {

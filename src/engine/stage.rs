@@ -27,6 +27,8 @@ pub struct Slot<'a> {
 /// Buffers of one worker.
 #[derive(Default)]
 pub struct Stage {
+    /// Probabilities have to lie between 0 and 1.
+    bounded: bool,
     f32: Vec<f32>,
     f16: Vec<f16>,
     u8: Vec<u8>,
@@ -36,6 +38,11 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Where `bounded`, a pass fails whose probabilities lie beyond 0 and 1.
+    pub fn new(bounded: bool) -> Self {
+        Stage { bounded, ..Stage::default() }
+    }
+
     /// Writes the slots into one tensor of `batch` inputs and lends it out. All slots have planes of
     /// `size` = height × width and the same transformed size; inputs beyond the slots repeat the last.
     ///
@@ -142,6 +149,9 @@ impl Stage {
                 view.read(data, (y, rows), width, &mut self.rows, convert);
                 self.check(spec, false)?;
             }
+            if self.bounded {
+                check_bounds(spec, &self.rows)?;
+            }
             if spec.output.form == Form::Label {
                 merger.fold_labels(y, &self.rows, weight).map_err(|label| {
                     Error::model(
@@ -173,6 +183,27 @@ impl Stage {
                 spec.output.name
             ),
         ))
+    }
+}
+
+/// Whether an output that is taken for probabilities may be one, but for rounding.
+fn check_bounds(spec: &ModelSpec, values: &[f32]) -> Result<()> {
+    let (least, most) = match spec.output.form {
+        Form::Probability => (0.0, 1.0),
+        Form::LogProbability => (f32::MIN, 0.0),
+        Form::Logit | Form::Label => return Ok(()),
+    };
+    match values.iter().find(|v| !(least - 1e-6..=most + 1e-6).contains(*v)) {
+        None => Ok(()),
+        Some(v) => Err(Error::model(
+            &spec.path,
+            format!(
+                "output `{}` holds {v} where cascade=exact relies on {}; set activation if these are logits, or \
+                 cascade=none",
+                spec.output.name,
+                if most > 0.0 { "probabilities from 0 to 1" } else { "logarithms of probabilities, at most 0" },
+            ),
+        )),
     }
 }
 

@@ -48,7 +48,8 @@ impl Canvas<'_> {
     }
 }
 
-fn bands(merged: &Merged) -> impl Iterator<Item = (usize, usize)> + use<> {
+/// The rows of a frame, a few at a time: the first and how many.
+pub(super) fn bands(merged: &Merged) -> impl Iterator<Item = (usize, usize)> + use<> {
     let height = merged.height;
     (0..height).step_by(BAND).map(move |y| (y, BAND.min(height - y)))
 }

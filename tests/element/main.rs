@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cascade;
 mod events;
 mod flush;
 mod live;

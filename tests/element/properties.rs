@@ -6,7 +6,7 @@ use gst::prelude::*;
 use crate::common::*;
 
 /// Every property that can be set, and a value other than its default.
-const SETTABLE: [(&str, &str); 31] = [
+const SETTABLE: [(&str, &str); 36] = [
     ("model-file", "a.onnx,b*.onnx"),
     ("config-file", "c.toml"),
     ("weights", "1,2"),
@@ -37,6 +37,11 @@ const SETTABLE: [(&str, &str); 31] = [
     ("batch-size", "8"),
     ("batch-timeout", "1000000"),
     ("uncertainty-kind", "mutual-information"),
+    ("cascade", "confident"),
+    ("cascade-margin", "0.125"),
+    ("cascade-limit", "0.25"),
+    ("cascade-audit", "10"),
+    ("skip-constant", "true"),
     ("palette", "none,#ff0000"),
 ];
 
@@ -44,6 +49,9 @@ fn text(element: &gst::Element, name: &str) -> String {
     let value = element.property_value(name);
     if let Some((_, variant)) = glib::EnumValue::from_value(&value) {
         return variant.nick().to_string();
+    }
+    if let Ok(yes) = value.get::<bool>() {
+        return yes.to_string();
     }
     if let Ok(text) = value.get::<Option<String>>() {
         return text.unwrap_or_default();

@@ -7,6 +7,7 @@ mod common;
 #[path = "../common/reference.rs"]
 mod reference;
 
+mod cascade;
 mod child;
 mod golden;
 mod grid;

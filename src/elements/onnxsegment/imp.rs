@@ -17,6 +17,7 @@ use super::tiles;
 use crate::elements::caps::{self, MappedFrame, Pixels};
 use crate::elements::meta::{PlanRef, SegmentationInfo, TileMeta};
 use crate::elements::pads;
+use crate::engine::cascade::Cascade;
 use crate::engine::pixels::{FrameFormat, Sample};
 use crate::engine::{Ensemble, Error, Job, Plan, lock};
 
@@ -511,6 +512,10 @@ impl OnnxSegment {
                 if event.type_() == gst::EventType::Eos && !output.prepare_end() {
                     return;
                 }
+                // Every frame has been shown by now.
+                if event.type_() == gst::EventType::Eos && output.view == View::Mask {
+                    self.report_passes();
+                }
                 gst::debug!(CAT, obj = output.pad, "pushing {event:?}");
                 output.pad.push_event(own_stream_id(output.view, event));
             }
@@ -526,6 +531,24 @@ impl OnnxSegment {
                 self.set_flow(output, generation, result);
             }
         }
+    }
+
+    /// Tells how many passes were saved, where any could be.
+    fn report_passes(&self) {
+        let ensemble = lock(&self.state).ensemble.clone();
+        let Some(ensemble) = ensemble.filter(|e| e.may_save_passes()) else {
+            return;
+        };
+        let stats = ensemble.stats();
+        let report = gst::Structure::builder("onnxsegment-passes")
+            .field("frames", stats.frames)
+            .field("passes", stats.passes)
+            .field("passes-saved", stats.saved)
+            .field("audited-pixels", stats.audited)
+            .field("labels-changed", stats.changed)
+            .build();
+        let obj = self.obj();
+        let _ = obj.post_message(gst::message::Element::builder(report).src(&*obj).build());
     }
 
     /// The flow that a fault means, after its error has been posted.
@@ -723,6 +746,19 @@ impl OnnxSegment {
         let most = stream.ensemble.frames_in_flight();
         let permit = self.gate.enter(most)?;
         let outputs = self.outputs();
+        if stream.ensemble.cascade() == Some(Cascade::Exact)
+            && let Some(view) = outputs.iter().find(|o| o.shows_more_than_labels())
+        {
+            return Err(failed(Error::setting(
+                "cascade",
+                Cascade::Exact.text(),
+                format!(
+                    "keeps every label and nothing else, and what follows pad {} shows more than labels; link src \
+                     alone, ask it for no uncertainty, or use cascade=confident or none",
+                    view.pad.name()
+                ),
+            )));
+        }
         let uncertainty = outputs.iter().any(|o| o.wants_uncertainty());
         let discont = std::mem::take(&mut lock(&self.state).discont);
         let job = mapped.map(|mapped| {
@@ -1112,6 +1148,9 @@ impl OnnxSegment {
             .field("dropped", dropped)
             .field("frames", stats.as_ref().map_or(0, |s| s.frames))
             .field("passes", stats.as_ref().map_or(0, |s| s.passes))
+            .field("passes-saved", stats.as_ref().map_or(0, |s| s.saved))
+            .field("audited-pixels", stats.as_ref().map_or(0, |s| s.audited))
+            .field("labels-changed", stats.as_ref().map_or(0, |s| s.changed))
             .field("convert-seconds", seconds(|s| s.convert))
             .field("inference-seconds", seconds(|s| s.run))
             .field("merge-seconds", seconds(|s| s.merge))

@@ -32,6 +32,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         ProviderPolicy::static_type(),
         OptimizationLevel::static_type(),
         UncertaintyKind::static_type(),
+        Cascade::static_type(),
     ] {
         enumeration.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
@@ -160,6 +161,19 @@ enumeration! {
     }
 }
 
+enumeration! {
+    /// Whether a frame stops before all passes have run.
+    Cascade = "GstOnnxSegmentCascade", crate::engine::cascade::Mode, {
+        #[default]
+        #[enum_value(name = "None: every pass runs", nick = "none")]
+        None,
+        #[enum_value(name = "Exact: a frame stops when no pass to come could change a label", nick = "exact")]
+        Exact,
+        #[enum_value(name = "Confident: a frame stops when few pixels are near another label", nick = "confident")]
+        Confident,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -171,5 +185,6 @@ mod tests {
         super::ProviderPolicy::check();
         super::OptimizationLevel::check();
         super::UncertaintyKind::check();
+        super::Cascade::check();
     }
 }

@@ -326,6 +326,11 @@ impl Output {
         }
     }
 
+    /// Whether what follows needs more than the classes of pixels.
+    pub fn shows_more_than_labels(&self) -> bool {
+        self.pad.is_linked() && (self.view != View::Mask || self.wants_uncertainty())
+    }
+
     pub fn wants_uncertainty(&self) -> bool {
         self.pad.is_linked() && self.uncertainty.load(Ordering::Relaxed)
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use gst::glib;
 use gst::prelude::*;
 
-use super::{ChannelOrder, Layout, Merge, MergeDomain, OptimizationLevel, ProviderPolicy, UncertaintyKind};
+use super::{Cascade, ChannelOrder, Layout, Merge, MergeDomain, OptimizationLevel, ProviderPolicy, UncertaintyKind};
+use crate::engine::cascade;
 use crate::engine::settings::Source;
 use crate::engine::views::Palette;
 use crate::engine::{Result, Settings};
@@ -126,6 +127,7 @@ fn engine_text(value: &glib::Value, pspec: &glib::ParamSpec) -> Option<String> {
     }
     let number = value.get::<f64>().map(|v| v.to_string());
     number
+        .or_else(|_| value.get::<bool>().map(|v| v.to_string()))
         .or_else(|_| value.get::<u32>().map(|v| v.to_string()))
         .or_else(|_| value.get::<i32>().map(|v| v.to_string()))
         .ok()
@@ -139,6 +141,7 @@ fn value_of(text: &str, pspec: &glib::ParamSpec) -> Option<glib::Value> {
     }
     match kind {
         glib::Type::STRING => Some(text.to_value()),
+        glib::Type::BOOL => text.parse::<bool>().ok().map(|v| v.to_value()),
         glib::Type::F64 => text.parse::<f64>().ok().map(|v| v.to_value()),
         glib::Type::U32 => text.parse::<u32>().ok().map(|v| v.to_value()),
         glib::Type::I32 => text.parse::<i32>().ok().map(|v| v.to_value()),
@@ -240,6 +243,33 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .mutable_playing()
             .build(),
         enumeration("uncertainty-kind", "Uncertainty", "What the uncertainty pad shows, 0 to 1", UncertaintyKind::default()),
+        enumeration("cascade", "Cascade", "Whether a frame stops before all of its passes have run; they run in the order of the models, best or cheapest first", Cascade::default()),
+        glib::ParamSpecDouble::builder("cascade-margin")
+            .nick("Cascade margin")
+            .blurb("With cascade=confident: how far a pixel's probability has to be from where its label changes, 0 to 0.5")
+            .minimum(0.0)
+            .maximum(0.5)
+            .default_value(cascade::MARGIN.into())
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("cascade-limit")
+            .nick("Cascade limit")
+            .blurb("With cascade=confident: the share of a frame's pixels, 0 to 1, that may be nearer than that when it stops")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(cascade::LIMIT.into())
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("cascade-audit")
+            .nick("Cascade audit")
+            .blurb("Every so many frames, one runs all its passes although it could stop, to count the labels that stopping changes; 0 = none")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("skip-constant")
+            .nick("Skip constant frames")
+            .blurb("Infer frames whose pixels all have one value once per value and size, and use the result again")
+            .mutable_ready()
+            .build(),
         glib::ParamSpecString::builder("palette")
             .nick("Palette")
             .blurb("Colours of the overlay, #rrggbb from class 0 on joined by commas, none for a class that is not painted (default: class 0 not painted, distinct colours for the others)")
@@ -255,7 +285,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("frames, passes, dropped frames, and seconds of conversion, inference and merging summed over threads")
+            .blurb("frames, passes run and saved, dropped frames, pixels audited and labels changed by stopping early, and seconds of conversion, inference and merging summed over threads")
             .read_only()
             .build(),
         glib::ParamSpecString::builder("active-provider")

@@ -1,6 +1,7 @@
 //! What the element tells of its models to whoever cuts tiles and puts them together again.
 
 use crate::elements::meta::{ModelName, RunModels, SegmentationInfo};
+use crate::engine::cascade::Mode;
 use crate::engine::pixels::Unit;
 use crate::engine::settings::Named;
 use crate::engine::spec::ElementType;
@@ -90,6 +91,7 @@ pub fn segmentation_info(ensemble: &Ensemble, palette: &Palette) -> Result<Segme
         tta: transforms.join(","),
         merge: ensemble.merge().name().into(),
         uncertainty: ensemble.uncertainty().name().into(),
+        cascade: ensemble.cascade().map_or(Mode::None.name().into(), |cascade| cascade.text()),
     })
 }
 

@@ -17,6 +17,7 @@ use super::products::{self, Sampler};
 use super::settings::{self, Settings, Wanted};
 use super::writer::Writer;
 use crate::elements;
+use crate::elements::blend;
 use crate::elements::caps::{self, MappedFrame, Pixels};
 use crate::elements::labels;
 use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunModels, RunRequest, SegmentationInfo, TileMeta};
@@ -358,6 +359,18 @@ impl RasterSink {
         let product = |(kind, path): &(Kind, PathBuf)| Product { kind: *kind, depth: depth(*kind), path: path.clone() };
         let all: Vec<Product> = wanted.outputs.iter().map(product).collect();
         Parts::check_source(&all, &request.name)?;
+        if let Some(info) = &info {
+            blend::check(wanted.blend, info)?;
+            let more = all.iter().find(|product| product.kind != Kind::Labels);
+            if let Some(product) = more.filter(|_| info.labels_alone_are_exact()) {
+                return Err(Error::setting(
+                    product.kind.property(),
+                    product.path.display(),
+                    "onnxsegment runs with cascade=exact, which keeps labels and nothing else; leave it out, or set \
+                     cascade=confident or none",
+                ));
+            }
+        }
         let entries = all.iter().map(|p| Entry { kind: p.kind, depth: p.depth }).collect();
         let (lattice, blend) = (wanted.lattice, wanted.blend.name());
         let mut manifest = Manifest::new(request.grid, request.region, lattice, blend, entries);

@@ -10,7 +10,7 @@ use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 
 use super::CAT;
-use crate::elements::blend::BlendMode;
+use crate::elements::blend::{self, BlendMode};
 use crate::elements::caps::{self, MappedFrame, Pixels, RasterFormat};
 use crate::elements::labels::{self, Labels};
 use crate::elements::meta::{RasterInfo, SegmentationInfo, TileMeta};
@@ -381,7 +381,10 @@ impl TileMerge {
             Some(bands) => {
                 match &info {
                     None => unsure = Some("no GstSegmentationInfo has come, which says how to".to_string()),
-                    Some(info) => labels = Some(Labels::new(info, bands)?),
+                    Some(info) => {
+                        blend::check(lock(&self.settings).blend.into(), info)?;
+                        labels = Some(Labels::new(info, bands)?);
+                    }
                 }
                 let scores = RasterFormat::from_caps(&whole).ok_or_else(too_large)?;
                 let formats: &[VideoFormat] = match &labels {

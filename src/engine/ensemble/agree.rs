@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::member::Member;
+use crate::engine::cascade::{self, Cascade, Mode};
 use crate::engine::decide::Threshold;
 use crate::engine::error::{Error, Result, count};
 use crate::engine::merge::{Domain, Merge, Rule};
@@ -143,6 +144,38 @@ pub(super) fn on_merge(members: &[Member], rule: Rule) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// When frames stop early, if they may.
+pub(super) fn on_cascade(channels: Option<usize>, rule: Rule, settings: &Settings) -> Result<Option<Cascade>> {
+    let mode = settings.cascade.unwrap_or_default();
+    let wrong = |problem: String| Err(Error::setting("cascade", mode.name(), problem));
+    let cascade = match mode {
+        Mode::None => return Ok(None),
+        Mode::Exact => Cascade::Exact,
+        Mode::Confident => Cascade::Confident {
+            margin: settings.cascade_margin.unwrap_or(cascade::MARGIN),
+            limit: settings.cascade_limit.unwrap_or(cascade::LIMIT),
+        },
+    };
+    if let Some(why) = cascade.refuses(rule) {
+        let fitting = Domain::NAMES
+            .iter()
+            .flat_map(|(d, domain)| Merge::NAMES.iter().map(move |(m, merge)| (d, *domain, m, *merge)));
+        let fitting: Vec<_> = fitting
+            .filter(|(_, domain, _, merge)| merge.refuses(*domain).is_none())
+            .filter(|(_, domain, _, merge)| cascade.refuses(Rule { merge: *merge, domain: *domain, ..rule }).is_none())
+            .map(|(d, _, m, _)| format!("merge={m} merge-domain={d}"))
+            .collect();
+        let found = format!("merge={} merge-domain={}", rule.merge.name(), rule.domain.name());
+        return wrong(format!("does not go with {found}: {why}; use {}, or cascade=none", fitting.join(", ")));
+    }
+    if channels.is_none() {
+        return wrong(
+            "needs to know the classes, and these models give labels without naming them; set labels-file".into(),
+        );
+    }
+    Ok(Some(cascade))
 }
 
 pub(super) fn on_names(

@@ -8,7 +8,7 @@ mod agree;
 mod member;
 mod schedule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -19,6 +19,7 @@ use ort::value::DynValue;
 
 pub use member::Member;
 
+use super::cascade::Cascade;
 use super::decide::Decision;
 use super::error::{Error, Result};
 use super::lock;
@@ -45,6 +46,10 @@ struct Inner {
     channels: Option<usize>,
     class_names: Option<Vec<String>>,
     decision: Decision,
+    cascade: Option<Cascade>,
+    /// Of every so many frames one runs in full although it could stop; 0 = none.
+    audit: u64,
+    skip_constant: bool,
     uncertainty: Uncertainty,
     threads: usize,
     batch: usize,
@@ -58,8 +63,12 @@ struct Inner {
 /// What has been done, since the ensemble was loaded.
 #[derive(Debug, Default)]
 struct Counters {
+    submitted: AtomicU64,
     frames: AtomicU64,
     passes: AtomicU64,
+    saved: AtomicU64,
+    audited: AtomicU64,
+    changed: AtomicU64,
     convert: AtomicU64,
     run: AtomicU64,
     merge: AtomicU64,
@@ -70,6 +79,11 @@ struct Counters {
 pub struct Stats {
     pub frames: u64,
     pub passes: u64,
+    /// Passes that did not run because a cascade stopped, or because the frame was constant and known.
+    pub saved: u64,
+    /// Pixels of frames that ran in full although they could have stopped, and of these the labels that stopping changed.
+    pub audited: u64,
+    pub changed: u64,
     /// Pixels to model inputs.
     pub convert: Duration,
     /// Inside ONNX Runtime.
@@ -90,7 +104,15 @@ pub struct Plan {
     /// Memory of frames that are done, for those to come: for each conversion its planes, and scores.
     spare_planes: Vec<Mutex<Vec<Planes>>>,
     spare_scores: Mutex<Vec<Vec<f32>>>,
+    /// What the last few constant frames came to.
+    constants: Mutex<VecDeque<(Constant, Arc<Merged>)>>,
 }
+
+/// The pixel that a frame consists of, and whether its uncertainty was asked for.
+type Constant = (Vec<u8>, bool);
+
+/// Constant frames that a plan remembers.
+const CONSTANTS: usize = 4;
 
 impl Plan {
     fn size(&self, member: usize) -> (usize, usize) {
@@ -113,6 +135,11 @@ pub struct Job {
     frame: Box<dyn Frame>,
     planes: Vec<OnceLock<Planes>>,
     fold: Mutex<Fold>,
+    /// Runs in full although it could stop.
+    audited: bool,
+    constant: Option<Constant>,
+    /// Passes that have run.
+    ran: AtomicU64,
     outcome: Mutex<Option<Result<Arc<Merged>>>>,
     done: Condvar,
     cancelled: AtomicBool,
@@ -125,6 +152,8 @@ struct Fold {
     /// Outputs that came before their turn.
     parked: BTreeMap<usize, Output>,
     merger: Option<Merger>,
+    /// What an audited frame would have stopped with.
+    stopped: Option<Merged>,
 }
 
 struct Output {
@@ -167,8 +196,20 @@ impl Job {
         self.cancelled.load(Ordering::SeqCst) || lock(&self.outcome).is_some()
     }
 
+    /// Whether the scores are there, so that no further pass is needed.
+    fn is_merged(&self) -> bool {
+        matches!(*lock(&self.outcome), Some(Ok(_)))
+    }
+
     /// Sets the outcome, unless there is one.
     fn finish(&self, result: Result<Arc<Merged>>) {
+        if let (Some(constant), Ok(merged)) = (&self.constant, &result) {
+            let mut known = lock(&self.plan.constants);
+            if !known.iter().any(|(known, _)| known == constant) {
+                known.truncate(CONSTANTS - 1);
+                known.push_front((constant.clone(), merged.clone()));
+            }
+        }
         lock(&self.outcome).get_or_insert(result);
         self.done.notify_all();
     }
@@ -225,6 +266,7 @@ impl Ensemble {
         let (channels, link) = agree::on_classes(&members, domain, settings)?;
         let rule = Rule { merge, domain, link };
         agree::on_merge(&members, rule)?;
+        let cascade = agree::on_cascade(channels, rule, settings)?;
         let class_names = agree::on_names(&members, channels, settings)?;
         let classes = channels.map(|c| c.max(2));
         let threshold = agree::on_threshold(&members, settings)?;
@@ -238,6 +280,9 @@ impl Ensemble {
             channels,
             class_names,
             decision,
+            cascade,
+            audit: settings.cascade_audit.unwrap_or(0).into(),
+            skip_constant: settings.skip_constant.unwrap_or(false),
             uncertainty: settings.uncertainty.unwrap_or_default(),
             threads,
             batch: settings.batch_size.unwrap_or(1),
@@ -305,6 +350,16 @@ impl Ensemble {
         &self.inner.decision
     }
 
+    /// When a frame stops early.
+    pub fn cascade(&self) -> Option<Cascade> {
+        self.inner.cascade
+    }
+
+    /// Whether frames may take fewer passes than [`Ensemble::passes`].
+    pub fn may_save_passes(&self) -> bool {
+        self.inner.cascade.is_some() || self.inner.skip_constant
+    }
+
     /// Things that work otherwise than asked, each a sentence.
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
@@ -317,7 +372,7 @@ impl Ensemble {
 
     /// Passes per frame: members × transforms.
     pub fn passes(&self) -> usize {
-        self.inner.members.len() * self.inner.transforms.len()
+        self.inner.passes()
     }
 
     /// Frames that are gathered for one batch.
@@ -327,7 +382,9 @@ impl Ensemble {
 
     /// Frames worth having under way at once: enough to keep every worker busy, no more.
     pub fn frames_in_flight(&self) -> usize {
-        let running = self.workers.len().div_ceil(self.passes());
+        // Passes of a frame that may stop run one after the other.
+        let side_by_side = if self.inner.cascade.is_some() { 1 } else { self.passes() };
+        let running = self.workers.len().div_ceil(side_by_side);
         // One more is ready to begin; where frames run side by side, another makes up for one that ends out of turn.
         (running + 1 + usize::from(running > 1)) * self.frames_per_batch()
     }
@@ -338,6 +395,9 @@ impl Ensemble {
         Stats {
             frames: c.frames.load(Ordering::Relaxed),
             passes: c.passes.load(Ordering::Relaxed),
+            saved: c.saved.load(Ordering::Relaxed),
+            audited: c.audited.load(Ordering::Relaxed),
+            changed: c.changed.load(Ordering::Relaxed),
             convert: time(&c.convert),
             run: time(&c.run),
             merge: time(&c.merge),
@@ -383,6 +443,7 @@ impl Ensemble {
             format,
             spare_planes: conversions.iter().map(|_| Mutex::default()).collect(),
             spare_scores: Mutex::default(),
+            constants: Mutex::default(),
             conversions,
             by_member,
             runs_at_once: self.inner.threads,
@@ -442,7 +503,16 @@ impl Ensemble {
     ) -> Arc<Job> {
         let inner = &self.inner;
         let checked = frame.view().check();
+        let constant = match &checked {
+            Ok(()) if inner.skip_constant => frame.view().constant().map(|pixel| (pixel, uncertainty)),
+            _ => None,
+        };
+        let known = constant.as_ref().and_then(|constant| {
+            let known = lock(&plan.constants);
+            known.iter().find(|(known, _)| known == constant).map(|(_, merged)| merged.clone())
+        });
         let uncertainty = uncertainty.then_some(inner.uncertainty);
+        let number = inner.counters.submitted.fetch_add(1, Ordering::Relaxed);
         let size = (plan.format.height, plan.format.width);
         let scores = lock(&plan.spare_scores).pop().unwrap_or_default();
         let job = Arc::new(Job {
@@ -453,7 +523,11 @@ impl Ensemble {
                 next: 0,
                 parked: BTreeMap::new(),
                 merger: Some(Merger::over(scores, inner.rule, inner.channels, size, uncertainty)),
+                stopped: None,
             }),
+            audited: inner.cascade.is_some() && inner.audit > 0 && number % inner.audit == 0,
+            constant,
+            ran: AtomicU64::new(0),
             outcome: Mutex::new(None),
             done: Condvar::new(),
             cancelled: AtomicBool::new(false),
@@ -461,6 +535,12 @@ impl Ensemble {
         });
         if let Err(e) = checked {
             job.finish(Err(e));
+            return job;
+        }
+        if let Some(merged) = known {
+            inner.counters.frames.fetch_add(1, Ordering::Relaxed);
+            inner.counters.saved.fetch_add(self.passes() as u64, Ordering::Relaxed);
+            job.finish(Ok(merged));
             return job;
         }
         let mut queue = lock(&inner.queue);

@@ -10,11 +10,15 @@ use ort::session::RunOptions;
 
 use super::member::{cannot_run, output_shape};
 use super::{Fold, Inner, Job, Output, Plan};
+use crate::engine::cascade::Cascade;
+use crate::engine::decide::Work;
 use crate::engine::error::{Error, Result};
 use crate::engine::lock;
+use crate::engine::merge::Merged;
 use crate::engine::pixels::Planes;
 use crate::engine::stage::{Slot, Stage};
 use crate::engine::tta::Transform;
+use crate::engine::views;
 
 /// Frames that go through the models together, and the runs that this takes.
 pub(super) struct Group {
@@ -87,14 +91,15 @@ impl Inner {
     }
 
     pub(super) fn work(&self) {
-        let mut stage = Stage::default();
+        let fresh = || Stage::new(self.cascade == Some(Cascade::Exact));
+        let mut stage = fresh();
         while let Some((group, run, threads)) = self.next() {
             let outcome = catch_unwind(AssertUnwindSafe(|| self.run(&group, run, threads, &mut stage)));
             let error = match outcome {
                 Ok(Ok(())) => None,
                 Ok(Err(e)) => Some(e),
                 Err(panic) => {
-                    stage = Stage::default();
+                    stage = fresh();
                     let text = panic.downcast_ref::<String>().cloned();
                     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
                     Some(Error::Runtime(format!(
@@ -132,9 +137,11 @@ impl Inner {
                 queue.running += 1;
                 // Frames of few runs may leave threads idle: each run then spreads over its share of them. Sessions
                 // are kept by their number of threads, so only powers of two are used.
-                let waiting: usize = queue.groups.iter().map(|g| g.runs.len() - lock(&g.progress).next).sum();
                 let at_once = group.jobs[0].plan.runs_at_once;
-                let share = match group.runs.len().min(at_once) < self.threads {
+                let side_by_side = |runs: usize| if self.cascade.is_some() { runs.min(1) } else { runs };
+                let waiting = queue.groups.iter().map(|g| side_by_side(g.runs.len() - lock(&g.progress).next));
+                let waiting: usize = waiting.sum();
+                let share = match side_by_side(group.runs.len()).min(at_once) < self.threads {
                     true => (self.threads / (queue.running + waiting).min(at_once)).max(1),
                     false => 1,
                 };
@@ -157,7 +164,7 @@ impl Inner {
             let group = queue.groups[k].clone();
             let at_once = group.jobs[0].plan.runs_at_once;
             let mut progress = lock(&group.progress);
-            if queue.running >= at_once || progress.next >= progress.frontier + 2 * at_once {
+            if queue.running >= at_once || progress.next >= progress.frontier + self.ahead(at_once) {
                 continue;
             }
             let run = progress.next;
@@ -170,6 +177,12 @@ impl Inner {
             return Some((group, run));
         }
         None
+    }
+
+    /// How far a run may be ahead of the oldest unfinished one of its frame.
+    fn ahead(&self, at_once: usize) -> usize {
+        // What a frame that stops has begun is lost.
+        if self.cascade.is_some() { 1 } else { 2 * at_once }
     }
 
     fn run(&self, group: &Group, run: usize, threads: usize, stage: &mut Stage) -> Result<()> {
@@ -222,6 +235,13 @@ impl Inner {
             ));
         }
         self.counters.passes.fetch_add(run.slots.len() as u64, Ordering::Relaxed);
+        for job in jobs() {
+            // Counted as saved when its frame stopped, and run all the same for the company of another.
+            match job.is_merged() {
+                true => self.counters.saved.fetch_sub(1, Ordering::Relaxed),
+                false => job.ran.fetch_add(1, Ordering::Relaxed),
+            };
+        }
         for (slot, (job, pass)) in run.slots.iter().enumerate() {
             let output = Output { value: value.clone(), shape, slot };
             self.fold(&group.jobs[*job], *pass, output, stage)?;
@@ -243,7 +263,7 @@ impl Inner {
     fn fold(&self, job: &Job, pass: usize, output: Output, stage: &mut Stage) -> Result<()> {
         let mut fold = lock(&job.fold);
         fold.parked.insert(pass, output);
-        let Fold { next, parked, merger } = &mut *fold;
+        let Fold { next, parked, merger, stopped } = &mut *fold;
         let Some(running) = merger else {
             return Ok(());
         };
@@ -266,18 +286,56 @@ impl Inner {
                 running,
             )?;
             *next += 1;
+            let left = self.weight_from(*next);
+            let stops = *next < self.passes()
+                && stopped.is_none()
+                && self.cascade.is_some_and(|cascade| cascade.suffices(running, left, &self.decision));
+            if stops && job.audited {
+                *stopped = Some(running.clone().finish());
+            } else if stops {
+                *next = self.passes();
+            }
         }
-        if *next == self.members.len() * self.transforms.len()
+        if *next == self.passes()
             && let Some(merger) = merger.take()
         {
-            let merged = Arc::new(merger.finish());
+            let mut merged = merger.finish();
+            if let Some(stopped) = stopped.take() {
+                self.audit(&stopped, &merged);
+                merged = stopped;
+            }
             self.count(&self.counters.merge, begin);
             self.counters.frames.fetch_add(1, Ordering::Relaxed);
-            job.finish(Ok(merged));
+            let saved = self.passes() as u64 - job.ran.load(Ordering::Relaxed);
+            self.counters.saved.fetch_add(saved, Ordering::Relaxed);
+            job.finish(Ok(Arc::new(merged)));
         } else {
             self.count(&self.counters.merge, begin);
         }
         Ok(())
+    }
+
+    /// Passes of a frame.
+    pub(super) fn passes(&self) -> usize {
+        self.members.len() * self.transforms.len()
+    }
+
+    /// What the passes from one on weigh together.
+    fn weight_from(&self, pass: usize) -> f32 {
+        (pass..self.passes()).map(|pass| self.members[pass / self.transforms.len()].weight).sum()
+    }
+
+    /// Counts the labels that stopping early changed.
+    fn audit(&self, stopped: &Merged, whole: &Merged) {
+        let (mut work, mut early, mut late) = (Work::default(), Vec::new(), Vec::new());
+        let mut changed = 0;
+        for (y, rows) in views::bands(whole) {
+            self.decision.classes(stopped, y, rows, &mut early, &mut work);
+            self.decision.classes(whole, y, rows, &mut late, &mut work);
+            changed += early.iter().zip(&late).filter(|(early, late)| early != late).count();
+        }
+        self.counters.audited.fetch_add((whole.width * whole.height) as u64, Ordering::Relaxed);
+        self.counters.changed.fetch_add(changed as u64, Ordering::Relaxed);
     }
 
     fn count(&self, counter: &AtomicU64, begin: Instant) {
