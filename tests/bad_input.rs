@@ -638,6 +638,36 @@ fn merges_that_make_no_sense() {
 }
 
 #[test]
+fn stackers_that_do_not_fit() {
+    init();
+    let two = format!("{},{}", model("sigmoid"), model("logit1"));
+    let with = |stacker: &str, more: &str, words: &[&str]| {
+        let stacker = if stacker.contains('/') { stacker.to_string() } else { model(stacker) };
+        let all = [&["stacker=", stacker.rsplit('/').next().unwrap()], words].concat();
+        refused(&format!("model-file=\"{two}\" activation=none,sigmoid stacker={stacker} {more}"), &all);
+    };
+    with("/nowhere/meta.onnx", "", &["cannot be read", "check the path"]);
+    with("stack2", "", &["takes 6 channels", "2 models of 1 channels give 2", "train_stacker.py"]);
+    with("gray", "", &["takes 1 channels", "give 2"]);
+    with("stack1", "merge=gmean", &["takes the place of a merge", "merge=gmean"]);
+    with("stack1", "merge-domain=logit", &["takes the place of a merge", "merge-domain=logit"]);
+    with("stack1", "weights=1,2", &["weighs the models itself"]);
+    with("stack1", "cascade=confident", &["needs every pass", "cascade=confident"]);
+    let folder = Folder::new("stackers");
+    with(&folder.write("text.onnx", "no model"), "", &["is not an ONNX model"]);
+    // Two channels of colour and alpha to two classes, where one is wanted; labels; a half-size output.
+    let three = [model("sigmoid"), model("sigmoid"), model("sigmoid")].join(",");
+    let refuse = |stacker: &str, words: &[&str]| {
+        refused(&format!("model-file=\"{three}\" stacker={}", model(stacker)), &[&["stacker="], words].concat());
+    };
+    refuse("softmax4", &["gives 4 channels", "expected 1 channels"]);
+    refuse("label-i64", &["gives labels", "export it with scores"]);
+    refuse("quarter", &["4 times smaller", "of the size of its input"]);
+    refuse("u8", &["other numbers than float32"]);
+    refuse("fixed-48x80", &["takes frames of 80x48", "the frame is 64x64"]);
+}
+
+#[test]
 fn cascades_that_make_no_sense() {
     init();
     let file = model("sigmoid");

@@ -203,6 +203,8 @@ pub struct SegmentationInfo {
     pub class_names: Option<Vec<String>>,
     pub colours: Vec<Option<[u8; 3]>>,
     pub models: Vec<ModelName>,
+    /// What makes the final scores of the models', where it is not a merge.
+    pub stacker: Option<ModelName>,
     /// Bands of scores; 0 where not known before the first frame.
     pub channels: usize,
     pub domain: String,
@@ -227,6 +229,10 @@ impl SegmentationInfo {
         s.set("colours", gst::Array::new(self.colours.iter().map(hex)));
         s.set("models", gst::Array::new(self.models.iter().map(|m| m.file.as_str())));
         s.set("hashes", gst::Array::new(self.models.iter().map(|m| m.sha256.as_str())));
+        if let Some(stacker) = &self.stacker {
+            s.set("stacker", &stacker.file);
+            s.set("stacker-hash", &stacker.sha256);
+        }
         s.set("channels", self.channels as u32);
         for (name, value) in [
             ("domain", &self.domain),
@@ -272,6 +278,7 @@ impl SegmentationInfo {
         serde_json::json!({
             "tta": self.tta,
             "merge": self.merge,
+            "stacker": self.stacker.as_ref().map(|s| &s.sha256),
             "merge-domain": self.domain,
             "threshold": threshold,
             "label-offset": self.label_offset,

@@ -317,6 +317,10 @@ impl Merger {
         self.weight
     }
 
+    pub fn has_uncertainty(&self) -> bool {
+        self.uncertainty.is_some()
+    }
+
     /// Height × width.
     pub fn size(&self) -> (usize, usize) {
         (self.height, self.width)
@@ -453,6 +457,12 @@ impl Merged {
             entropy: None,
             uncertainty: None,
         }
+    }
+
+    /// These passes' uncertainty under scores that were made of them otherwise.
+    pub fn with_scores(self, made: Merged) -> Self {
+        let mean = self.uncertainty.map(|_| self.mean.unwrap_or(self.scores));
+        Merged { mean, square: self.square, entropy: self.entropy, uncertainty: self.uncertainty, ..made }
     }
 
     /// Number of classes; a lone channel stands for two.

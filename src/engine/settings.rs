@@ -226,6 +226,8 @@ pub struct Settings {
     /// Where they were read from.
     pub labels_file: Option<PathBuf>,
     pub uncertainty: Option<Uncertainty>,
+    /// A model over the members' probabilities.
+    pub stacker: Option<PathBuf>,
     pub cascade: Option<Mode>,
     pub cascade_margin: Option<f32>,
     pub cascade_limit: Option<f32>,
@@ -264,6 +266,7 @@ pub const NAMES: &[&str] = &[
     "mask-values",
     "labels-file",
     "uncertainty-kind",
+    "stacker",
     "cascade",
     "cascade-margin",
     "cascade-limit",
@@ -326,6 +329,7 @@ impl Settings {
                 self.labels_file = Some(file);
             }
             "uncertainty-kind" => self.uncertainty = Some(Uncertainty::parse(name, text)?),
+            "stacker" => self.stacker = Some(base.join(text)),
             "cascade" => self.cascade = Some(Mode::parse(name, text)?),
             "cascade-margin" => self.cascade_margin = Some(within(name, text, 0.5)?),
             "cascade-limit" => self.cascade_limit = Some(within(name, text, 1.0)?),
@@ -440,6 +444,7 @@ impl Settings {
         self.class_names = self.class_names.or(file.class_names);
         self.labels_file = self.labels_file.or(file.labels_file);
         self.uncertainty = self.uncertainty.or(file.uncertainty);
+        self.stacker = self.stacker.or(file.stacker);
         self.cascade = self.cascade.or(file.cascade);
         self.cascade_margin = self.cascade_margin.or(file.cascade_margin);
         self.cascade_limit = self.cascade_limit.or(file.cascade_limit);

@@ -6,7 +6,7 @@ use gst::prelude::*;
 use crate::common::*;
 
 /// Every property that can be set, and a value other than its default.
-const SETTABLE: [(&str, &str); 36] = [
+const SETTABLE: [(&str, &str); 37] = [
     ("model-file", "a.onnx,b*.onnx"),
     ("config-file", "c.toml"),
     ("weights", "1,2"),
@@ -37,6 +37,7 @@ const SETTABLE: [(&str, &str); 36] = [
     ("batch-size", "8"),
     ("batch-timeout", "1000000"),
     ("uncertainty-kind", "mutual-information"),
+    ("stacker", "meta.onnx"),
     ("cascade", "confident"),
     ("cascade-margin", "0.125"),
     ("cascade-limit", "0.25"),

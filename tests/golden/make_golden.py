@@ -412,7 +412,7 @@ def compute(models, settings, frame, fmt):
     if len(activations) == 1:
         activations *= len(models)
 
-    ws, ps, zs, thresholds = [], [], [], []
+    ws, ps, zs, thresholds, counts = [], [], [], [], []
     temperatures = str(top.get("temperature", "")).split(",")
     if len(temperatures) == 1:
         temperatures *= len(models)
@@ -425,6 +425,7 @@ def compute(models, settings, frame, fmt):
         facts["temperature"] = temperature or own.get("temperature", "")
         passes, act = member_passes(model, facts, frame, fmt, top.get("tta", "none"))
         thresholds.append(meta.get("threshold"))
+        counts.append(len(passes))
         for p, z in passes:
             ws.append(weight / sum(weights) / len(passes))
             ps.append(p)
@@ -432,7 +433,13 @@ def compute(models, settings, frame, fmt):
     assert abs(sum(ws) - 1) < 1e-12
     merge = top.get("merge", "mean")
 
-    if top.get("merge-domain", "probability") == "logit":
+    if "stacker" in top:
+        # Each member's mean over its passes, one after the other, through the second level.
+        own = [np.mean(ps[k : k + count], 0) for k, count in zip(np.cumsum([0] + counts), counts)]
+        scores = run(Path(top["stacker"]).stem, np.concatenate(own).astype(np.float32), "").astype(np.float64)
+        if Path(top["stacker"]).stem == "stack1":
+            scores = sigmoid(scores)
+    elif top.get("merge-domain", "probability") == "logit":
         z = merged(merge, ws, zs)
         scores = sigmoid(z) if act == "sigmoid" else softmax(z)
     else:
@@ -539,6 +546,10 @@ for merge in ["gmean", "hmean", "max", "min", "tsharpen", "vote"]:
     case(f"merge-{merge}-saturated", "saturated1", "rgb-20x45", merge=merge, tta="flips", threshold=0.3, tolerance=1e-4)
 for merge in ["gmean", "hmean", "tsharpen", "vote"]:
     case(f"merge-{merge}-weighted", "softmax2 member-a nhwc", "rgb-26x17", merge=merge, tta="hflip", weights="0.5,2,1.25")
+# A second level over the members.
+case("stacker-1", "sigmoid logit1-meta", "rgb-20x45", stacker="tests/models/stack1.onnx", tta="flips", uncertainty=True)
+case("stacker-2", "softmax2 member-a nhwc", "rgb-26x17", stacker="tests/models/stack2.onnx", tta="hflip", temperature="2,1,0.5")
+case("stacker-labels", "softmax4 label-i64", "rgb-26x17", stacker="tests/models/stack4.onnx", threshold=0.3)
 for merge in ["max", "min"]:
     case(f"merge-{merge}-logit-1", "sigmoid logit1-meta", "rgb-20x45", merge=merge, tta="flips", merge_domain="logit", uncertainty=True)
     case(f"merge-{merge}-logit-4", "softmax4 logsoftmax4", "rgb-26x17", merge=merge, tta="hflip", merge_domain="logit")

@@ -392,6 +392,10 @@ MODELS = {
     "member-a": lambda: simple("member-a", 3, 2, "softmax"),
     "member-b": lambda: simple("member-b", 3, 2, "softmax", layout="nhwc", head_last=False, hidden=(5, 4), mean=0.0, std=1.0),
     "member-c": lambda: simple("member-c", 3, 2, "softmax", dtype=T.FLOAT16, kernel=5, hidden=(4,), mean=0.0, std=0.5),
+    # A second level over two members of one channel, three of two classes, two of four.
+    "stack1": lambda: simple("stack1", 2, 1, "none", metadata={"activation": "sigmoid"}),
+    "stack2": lambda: simple("stack2", 6, 2, "softmax"),
+    "stack4": lambda: simple("stack4", 8, 4, "softmax", hidden=(), kernel=1),
     # Nearly free.
     "identity1x1": lambda: simple("identity1x1", 3, 1, "sigmoid", hidden=(), kernel=1),
     # To be refused.

@@ -1161,7 +1161,8 @@ impl OnnxSegment {
     fn model_info(&self) -> Option<gst::Structure> {
         let ensemble = lock(&self.state).ensemble.clone()?;
         let mut info = gst::Structure::new_empty("onnxsegment-models");
-        for (k, member) in ensemble.members().iter().enumerate() {
+        let names = (0..).map(|k| format!("model-{k}")).zip(ensemble.members());
+        for (name, member) in names.chain(ensemble.stacker().map(|stacker| ("stacker".to_string(), stacker))) {
             let mut facts = gst::Structure::new_empty("model");
             facts.set("model-file", member.spec.path.display().to_string());
             facts.set("weight", member.weight);
@@ -1169,7 +1170,7 @@ impl OnnxSegment {
                 facts.set(name, format!("{value} ({source})"));
             }
             facts.set("classes", member.output.channels as u32);
-            info.set(format!("model-{k}"), facts);
+            info.set(name, facts);
         }
         Some(info)
     }

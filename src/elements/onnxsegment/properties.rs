@@ -243,6 +243,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .mutable_playing()
             .build(),
         enumeration("uncertainty-kind", "Uncertainty", "What the uncertainty pad shows, 0 to 1", UncertaintyKind::default()),
+        text("stacker", "Stacker", "ONNX model that makes the final scores, N x C x H x W, of the models' probabilities, N x models*C x H x W, instead of a merge"),
         enumeration("cascade", "Cascade", "Whether a frame stops before all of its passes have run; they run in the order of the models, best or cheapest first", Cascade::default()),
         glib::ParamSpecDouble::builder("cascade-margin")
             .nick("Cascade margin")

@@ -2,6 +2,7 @@
 
 use crate::elements::meta::{ModelName, RunModels, SegmentationInfo};
 use crate::engine::cascade::Mode;
+use crate::engine::ensemble::Member;
 use crate::engine::pixels::Unit;
 use crate::engine::settings::Named;
 use crate::engine::spec::ElementType;
@@ -71,17 +72,15 @@ fn common_multiple(a: i64, b: i64) -> i64 {
 /// # Errors
 /// A model's file that cannot be read any more.
 pub fn segmentation_info(ensemble: &Ensemble, palette: &Palette) -> Result<SegmentationInfo> {
-    let models: Result<Vec<_>> = ensemble
-        .members()
-        .iter()
-        .map(|m| Ok(ModelName { file: m.spec.name(), sha256: m.sha256()?, weight: m.weight }))
-        .collect();
+    let name = |m: &Member| Ok(ModelName { file: m.spec.name(), sha256: m.sha256()?, weight: m.weight });
+    let models: Result<Vec<_>> = ensemble.members().iter().map(name).collect();
     let decision = ensemble.decision();
     let transforms: Vec<_> = ensemble.transforms().iter().map(|t| t.name()).collect();
     Ok(SegmentationInfo {
         class_names: ensemble.class_names().map(<[String]>::to_vec),
         colours: (0..ensemble.classes().unwrap_or(2) as u16).map(|class| palette.colour(class)).collect(),
         models: models?,
+        stacker: ensemble.stacker().map(name).transpose()?,
         channels: ensemble.channels().unwrap_or(0),
         domain: ensemble.domain().name().into(),
         link: ensemble.link().name().into(),

@@ -7,6 +7,7 @@
 mod agree;
 mod member;
 mod schedule;
+mod stacker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,6 +41,8 @@ pub struct Ensemble {
 
 struct Inner {
     members: Vec<Member>,
+    /// What makes the final scores of the members', where it is not a merge.
+    stacker: Option<Member>,
     transforms: Vec<Transform>,
     rule: Rule,
     /// Channels of the merge; `None` = as many classes as label models show.
@@ -152,6 +155,8 @@ struct Fold {
     /// Outputs that came before their turn.
     parked: BTreeMap<usize, Output>,
     merger: Option<Merger>,
+    /// The members' own means, for a stacker.
+    members: Vec<Merger>,
     /// What an audited frame would have stopped with.
     stopped: Option<Merged>,
 }
@@ -266,6 +271,7 @@ impl Ensemble {
         let (channels, link) = agree::on_classes(&members, domain, settings)?;
         let rule = Rule { merge, domain, link };
         agree::on_merge(&members, rule)?;
+        let stacker = stacker::open(settings, &options, threads, &members, (channels, rule))?;
         let cascade = agree::on_cascade(channels, rule, settings)?;
         let class_names = agree::on_names(&members, channels, settings)?;
         let classes = channels.map(|c| c.max(2));
@@ -275,6 +281,7 @@ impl Ensemble {
         let on_gpu = lock(&members[0].models).values().any(|m| m.on_gpu());
         let inner = Arc::new(Inner {
             members,
+            stacker,
             transforms,
             rule,
             channels,
@@ -308,6 +315,11 @@ impl Ensemble {
 
     pub fn members(&self) -> &[Member] {
         &self.inner.members
+    }
+
+    /// The model that makes the final scores of the members'.
+    pub fn stacker(&self) -> Option<&Member> {
+        self.inner.stacker.as_ref()
     }
 
     pub fn transforms(&self) -> &[Transform] {
@@ -439,6 +451,9 @@ impl Ensemble {
             });
             by_member.push(k);
         }
+        if let Some(stacker) = &self.inner.stacker {
+            stacker::check_size(stacker, (format.height, format.width))?;
+        }
         let mut plan = Plan {
             format,
             spare_planes: conversions.iter().map(|_| Mutex::default()).collect(),
@@ -462,7 +477,9 @@ impl Ensemble {
         };
         let planes = plan.conversions.iter().map(Conversion::size).fold(0, usize::saturating_add);
         let pixels = plan.format.width.saturating_mul(plan.format.height);
-        let base = pixels.saturating_mul(4 * self.inner.channels.unwrap_or(2)).saturating_add(planes);
+        // The merged scores, and those of each member where a stacker takes them.
+        let scores = 1 + self.inner.stacker.as_ref().map_or(0, |_| 2 * self.inner.members.len());
+        let base = pixels.saturating_mul(4 * self.inner.channels.unwrap_or(2) * scores).saturating_add(planes);
         let per_run = |working: &dyn Fn(&Member) -> Result<usize>| -> Result<usize> {
             let mut most = 0;
             for (m, member) in self.inner.members.iter().enumerate() {
@@ -514,6 +531,11 @@ impl Ensemble {
         let uncertainty = uncertainty.then_some(inner.uncertainty);
         let number = inner.counters.submitted.fetch_add(1, Ordering::Relaxed);
         let size = (plan.format.height, plan.format.width);
+        let mean = Rule { merge: Merge::Mean, ..inner.rule };
+        let stacked = match inner.stacker {
+            Some(_) => inner.members.iter().map(|_| Merger::new(mean, inner.channels, size, None)).collect(),
+            None => Vec::new(),
+        };
         let scores = lock(&plan.spare_scores).pop().unwrap_or_default();
         let job = Arc::new(Job {
             plan: plan.clone(),
@@ -523,6 +545,7 @@ impl Ensemble {
                 next: 0,
                 parked: BTreeMap::new(),
                 merger: Some(Merger::over(scores, inner.rule, inner.channels, size, uncertainty)),
+                members: stacked,
                 stopped: None,
             }),
             audited: inner.cascade.is_some() && inner.audit > 0 && number % inner.audit == 0,
@@ -575,6 +598,12 @@ impl Ensemble {
             let begin = Instant::now();
             member::probe(&mut session, &member.spec, plan.size(m))?;
             total += begin.elapsed() * self.inner.transforms.len() as u32;
+        }
+        if let Some(stacker) = &self.inner.stacker {
+            let mut session = stacker.model(1, self.inner.threads)?.session()?;
+            let begin = Instant::now();
+            member::probe(&mut session, &stacker.spec, (plan.format.height, plan.format.width))?;
+            total += begin.elapsed();
         }
         Ok(total / self.workers.len() as u32)
     }

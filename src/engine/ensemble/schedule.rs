@@ -14,7 +14,7 @@ use crate::engine::cascade::Cascade;
 use crate::engine::decide::Work;
 use crate::engine::error::{Error, Result};
 use crate::engine::lock;
-use crate::engine::merge::Merged;
+use crate::engine::merge::{Merged, Merger};
 use crate::engine::pixels::Planes;
 use crate::engine::stage::{Slot, Stage};
 use crate::engine::tta::Transform;
@@ -263,7 +263,7 @@ impl Inner {
     fn fold(&self, job: &Job, pass: usize, output: Output, stage: &mut Stage) -> Result<()> {
         let mut fold = lock(&job.fold);
         fold.parked.insert(pass, output);
-        let Fold { next, parked, merger, stopped } = &mut *fold;
+        let Fold { next, parked, merger, members, stopped } = &mut *fold;
         let Some(running) = merger else {
             return Ok(());
         };
@@ -274,17 +274,26 @@ impl Inner {
             }
             let m = *next / self.transforms.len();
             let member = &self.members[m];
-            stage.fold(
-                &member.spec,
-                output.shape,
-                &output.value,
-                output.slot,
-                self.transforms[*next % self.transforms.len()],
-                job.plan.size(m),
-                (job.plan.format.height, job.plan.format.width),
-                member.weight,
-                running,
-            )?;
+            let mut fold = |weight: f32, into: &mut Merger| {
+                stage.fold(
+                    &member.spec,
+                    output.shape,
+                    &output.value,
+                    output.slot,
+                    self.transforms[*next % self.transforms.len()],
+                    job.plan.size(m),
+                    (job.plan.format.height, job.plan.format.width),
+                    weight,
+                    into,
+                )
+            };
+            if let Some(member) = members.get_mut(m) {
+                fold(1.0, member)?;
+            }
+            // A stacker leaves only the uncertainty to be merged.
+            if members.is_empty() || running.has_uncertainty() {
+                fold(member.weight, running)?;
+            }
             *next += 1;
             let left = self.weight_from(*next);
             let stops = *next < self.passes()
@@ -299,7 +308,10 @@ impl Inner {
         if *next == self.passes()
             && let Some(merger) = merger.take()
         {
-            let mut merged = merger.finish();
+            let mut merged = match &self.stacker {
+                None => merger.finish(),
+                Some(stacker) => self.stack(stacker, job, std::mem::take(members), merger, stage)?,
+            };
             if let Some(stopped) = stopped.take() {
                 self.audit(&stopped, &merged);
                 merged = stopped;
