@@ -27,8 +27,10 @@ SEED = 0
 Windows = list[tuple[int, int, int, int]]
 
 
-def predict(session: onnxruntime.InferenceSession, metadata: dict, image: np.ndarray) -> np.ndarray:
-    """Building mask of an H x W x 3 uint8 picture."""
+def probabilities(
+    session: onnxruntime.InferenceSession, metadata: dict, image: np.ndarray
+) -> np.ndarray:
+    """Probabilities, channels x H x W, of an H x W x 3 uint8 picture."""
     height, width = image.shape[:2]
     multiple = metadata["size_multiple"]
     padding = ((0, -height % multiple), (0, -width % multiple), (0, 0))
@@ -36,10 +38,22 @@ def predict(session: onnxruntime.InferenceSession, metadata: dict, image: np.nda
     batch = np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
     scores = session.run(None, {session.get_inputs()[0].name: batch})[0][0, :, :height, :width]
     if len(scores) == 2:
-        return scores[1] > scores[0]
+        return scores
     if metadata["activation"] != "sigmoid":
         raise ValueError(f"unexpected activation {metadata['activation']!r}")
-    return 1 / (1 + np.exp(-scores[0])) >= 0.5
+    return 1 / (1 + np.exp(-scores))
+
+
+def decide(scores: np.ndarray) -> np.ndarray:
+    """Building mask of probabilities, channels x H x W."""
+    return scores[1] > scores[0] if len(scores) == 2 else scores[0] >= 0.5
+
+
+def load(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
+    """A model and its metadata."""
+    session = onnxruntime.InferenceSession(path)
+    properties = session.get_modelmeta().custom_metadata_map
+    return session, {key: json.loads(value) for key, value in properties.items()}
 
 
 def block_counts(predicted: np.ndarray, truth: np.ndarray, windows: Windows) -> np.ndarray:
@@ -79,10 +93,8 @@ def main() -> None:
     print("| model | validation IoU (95 % interval) | held-out IoU (95 % interval) |")
     print("|---|---|---|")
     for path in sorted(arguments.models.glob("*.onnx")):
-        session = onnxruntime.InferenceSession(path)
-        properties = session.get_modelmeta().custom_metadata_map
-        metadata = {key: json.loads(value) for key, value in properties.items()}
-        predicted = predict(session, metadata, image)
+        session, metadata = load(path)
+        predicted = decide(probabilities(session, metadata, image))
         validation = score(predicted, truth, metadata["validation_windows"])
         held_out = score(predicted, truth, HELD_OUT)
         print(f"| {path.stem} | {validation} | {held_out} |")
