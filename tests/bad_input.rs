@@ -638,6 +638,26 @@ fn merges_that_make_no_sense() {
 }
 
 #[test]
+fn samples_of_models_that_have_none() {
+    init();
+    let sampled = |name: &str, words: &[&str]| {
+        refused(&format!("model-file={} samples=4", model(name)), &[&["model-file=", name], words].concat());
+    };
+    sampled("sigmoid", &["has no Dropout", "every sample would be the same", "training mode", "samples=1"]);
+    sampled("dropout-in-use", &["has 2 Dropout", "none that is active", "training mode"]);
+    sampled("dropout-computed", &["computes the ratio", "export it with a constant one"]);
+    sampled("dropout-branch", &["in functions or in graphs within nodes", "inlined"]);
+    // One among several.
+    let both = [model("dropout"), model("sigmoid")].join(",");
+    refused(&format!("model-file=\"{both}\" samples=4"), &["sigmoid.onnx", "has no Dropout"]);
+    let words = ["skip-constant=true", "samples", "two equal frames differ"];
+    refused(&format!("model-file={} samples=4 skip-constant=true", model("dropout")), &words);
+    let folder = Folder::new("samples");
+    let config = folder.write("c.toml", "samples = 2000\n");
+    refused(&format!("model-file={} config-file={config}", model("dropout")), &["samples=2000", "from 1 to 1024"]);
+}
+
+#[test]
 fn stackers_that_do_not_fit() {
     init();
     let two = format!("{},{}", model("sigmoid"), model("logit1"));

@@ -229,7 +229,14 @@ fn an_exact_cascade_leaves_every_label() {
 
 #[test]
 fn results_do_not_depend_on_threads_or_batches() {
-    let names = ["merge-weighted-three-prob", "tta-d4", "fixed-batch4-d4", "mixed-d4-uncertainty", "quarter-d4-logit"];
+    let names = [
+        "merge-weighted-three-prob",
+        "tta-d4",
+        "fixed-batch4-d4",
+        "mixed-d4-uncertainty",
+        "quarter-d4-logit",
+        "samples-many",
+    ];
     for case in cases().iter().filter(|c| names.contains(&c.name.as_str())) {
         let mut results = Vec::new();
         for threads in ["1", "2", "3", "8"] {

@@ -213,6 +213,8 @@ pub struct SegmentationInfo {
     pub label_offset: u16,
     pub mask_values: Option<Vec<u16>>,
     pub tta: String,
+    /// Stochastic passes of each model and transform, and the seed of their draws.
+    pub samples: Option<(usize, u64)>,
     pub merge: String,
     pub uncertainty: String,
     /// When frames stopped early: `none`, `exact`, or `confident` with its margin and limit.
@@ -248,6 +250,10 @@ impl SegmentationInfo {
             Threshold::All(threshold) => s.set("threshold", f64::from(*threshold)),
             Threshold::Each(all) => s.set("threshold", gst::Array::new(all.iter().map(|t| f64::from(*t)))),
         }
+        if let Some((samples, seed)) = self.samples {
+            s.set("samples", samples as u32);
+            s.set("seed", seed);
+        }
         s.set("label-offset", self.label_offset as u32);
         if let Some(values) = &self.mask_values {
             s.set("mask-values", gst::Array::new(values.iter().map(|v| *v as u32)));
@@ -278,6 +284,8 @@ impl SegmentationInfo {
         serde_json::json!({
             "tta": self.tta,
             "merge": self.merge,
+            "samples": self.samples.map(|(samples, _)| samples),
+            "seed": self.samples.map(|(_, seed)| seed),
             "stacker": self.stacker.as_ref().map(|s| &s.sha256),
             "merge-domain": self.domain,
             "threshold": threshold,

@@ -7,6 +7,7 @@
 
 pub mod cascade;
 pub mod decide;
+mod dropout;
 pub mod ensemble;
 pub mod error;
 mod math;

@@ -19,6 +19,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::dropout;
 use super::error::{Error, Result};
 use schema::ModelProto;
 
@@ -41,6 +42,8 @@ const TRANSPARENT: &[&str] = &[
 #[derive(Debug, Default)]
 pub struct OnnxFile {
     pub metadata: HashMap<String, String>,
+    /// The model has Dropout that is active when it runs.
+    pub is_random: bool,
     /// By output name: operator type and first input.
     nodes: HashMap<String, (String, Option<String>)>,
     /// Files beside the model that hold weights.
@@ -61,7 +64,7 @@ impl OnnxFile {
 
     /// What a model in memory says of itself.
     pub fn of(mut model: ModelProto) -> Self {
-        let mut file = OnnxFile::default();
+        let mut file = OnnxFile { is_random: dropout::is_random(&model), ..OnnxFile::default() };
         let external = model::tensors_mut(&mut model).into_iter().filter_map(|tensor| model::location(tensor));
         file.external = external.map(str::to_string).collect();
         for entry in model.metadata_props {

@@ -137,6 +137,11 @@ impl FrameView<'_> {
 /// Something that lends out a frame's pixels from any thread, for as long as it lives.
 pub trait Frame: Send + Sync {
     fn view(&self) -> FrameView<'_>;
+
+    /// What tells this frame from others where something is drawn at random: the same frame has the same key in every run.
+    fn key(&self) -> u64 {
+        0
+    }
 }
 
 /// How pixel values become model input (references: `x = (v / divisor − mean) / std`, or linear from a range).

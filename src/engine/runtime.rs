@@ -15,6 +15,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::ValueType;
 use serde::Deserialize;
 
+use super::dropout;
 use super::error::{Error, Result};
 use super::lock;
 use super::settings::Named;
@@ -118,6 +119,8 @@ pub struct SessionOptions {
     /// Threads that one run spreads over.
     pub intra_threads: usize,
     pub execution: Execution,
+    /// The model's Dropout draws from an input; see `dropout`.
+    pub sampled: bool,
 }
 
 /// Receives ONNX Runtime's own log lines: severity and text.
@@ -305,7 +308,12 @@ fn builder(options: &SessionOptions) -> Result<SessionBuilder> {
 /// Opens one session on the first providers of the list that can be had.
 ///
 /// `unavailable` collects, for each provider that cannot, why.
-fn open(path: &Path, options: &SessionOptions, unavailable: &mut BTreeMap<&'static str, String>) -> Result<Session> {
+fn open(
+    path: &Path,
+    changed: Option<&[u8]>,
+    options: &SessionOptions,
+    unavailable: &mut BTreeMap<&'static str, String>,
+) -> Result<Session> {
     let mut usable: Vec<Provider> = options.providers.clone();
     usable.retain(|p| !unavailable.contains_key(p.name()));
     loop {
@@ -326,7 +334,11 @@ fn open(path: &Path, options: &SessionOptions, unavailable: &mut BTreeMap<&'stat
         if options.policy == Policy::Strict && unavailable.len() > before {
             return Err(missing(options, unavailable, STRICT));
         }
-        match attempt.commit_from_file(path) {
+        let session = match changed {
+            Some(bytes) => attempt.commit_from_memory(bytes),
+            None => attempt.commit_from_file(path),
+        };
+        match session {
             Ok(session) => return Ok(session),
             // A provider may fail only when the session is made (no device, no engine): try without it.
             Err(e) if !registered.is_empty() => {
@@ -364,6 +376,8 @@ fn missing(options: &SessionOptions, unavailable: &BTreeMap<&'static str, String
 /// same file, options and providers.
 pub struct Model {
     path: PathBuf,
+    /// What runs instead of the file.
+    changed: Option<Vec<u8>>,
     options: SessionOptions,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
@@ -413,7 +427,8 @@ impl Model {
             return Ok(model);
         }
         let mut unavailable = BTreeMap::new();
-        let session = open(path, options, &mut unavailable)?;
+        let changed = options.sampled.then(|| dropout::sampled(path)).transpose()?;
+        let session = open(path, changed.as_deref(), options, &mut unavailable)?;
         let warning = (!unavailable.is_empty()).then(|| {
             let rest: Vec<_> = options.providers.iter().filter(|p| !unavailable.contains_key(p.name())).collect();
             let next = rest.first().map_or("cpu", |p| p.name());
@@ -421,6 +436,7 @@ impl Model {
         });
         let model = Arc::new(Model {
             path: path.to_path_buf(),
+            changed,
             options: options.clone(),
             inputs: session.inputs().iter().map(port).collect(),
             outputs: session.outputs().iter().map(port).collect(),
@@ -473,7 +489,7 @@ impl Model {
     /// What opening a session can meet.
     pub fn separate_session(&self) -> Result<Session> {
         let mut unavailable = lock(&self.unavailable).clone();
-        open(&self.path, &self.options, &mut unavailable)
+        open(&self.path, self.changed.as_deref(), &self.options, &mut unavailable)
     }
 
     /// The providers that really run this model's operators, read back from a profile of one run, the busiest first.
@@ -501,7 +517,11 @@ impl Model {
                 dispatch.register(&mut builder).map_err(|e| failed(e.to_string()))?;
             }
         }
-        let mut session = builder.commit_from_file(&self.path).map_err(|e| failed(e.to_string()))?;
+        let session = match &self.changed {
+            Some(bytes) => builder.commit_from_memory(bytes),
+            None => builder.commit_from_file(&self.path),
+        };
+        let mut session = session.map_err(|e| failed(e.to_string()))?;
         probe(&mut session)?;
         let file = session.end_profiling().map_err(|e| failed(e.to_string()))?;
         let text = std::fs::read_to_string(&file).map_err(|e| failed(e.to_string()))?;

@@ -211,6 +211,9 @@ pub struct Settings {
     pub members: Vec<MemberSettings>,
     pub weights: Option<Vec<f32>>,
     pub tta: Option<Vec<Transform>>,
+    /// Stochastic passes of each model and transform.
+    pub samples: Option<usize>,
+    pub seed: Option<u64>,
     pub merge: Option<Merge>,
     pub domain: Option<Domain>,
     /// One for all members, or one each.
@@ -248,6 +251,8 @@ pub const NAMES: &[&str] = &[
     "model-file",
     "weights",
     "tta",
+    "samples",
+    "seed",
     "merge",
     "merge-domain",
     "activation",
@@ -290,6 +295,14 @@ impl Settings {
             "model-file" => self.models = models(text, base)?,
             "weights" => self.weights = Some(numbers(name, text)?),
             "tta" => self.tta = Some(tta::parse(text)?),
+            "samples" => {
+                let value: usize = number(name, text, "a whole number from 1 to 1024")?;
+                if !(1..=1024).contains(&value) {
+                    return Err(Error::setting(name, text, "use a whole number from 1 to 1024"));
+                }
+                self.samples = Some(value);
+            }
+            "seed" => self.seed = Some(number(name, text, "a whole number of 0 or more")?),
             "merge" => self.merge = Some(Merge::parse(name, text)?),
             "merge-domain" => self.domain = Some(Domain::parse(name, text)?),
             "activation" => {
@@ -428,6 +441,8 @@ impl Settings {
             self.temperatures = self.temperatures.or(file.temperatures);
         }
         self.tta = self.tta.or(file.tta);
+        self.samples = self.samples.or(file.samples);
+        self.seed = self.seed.or(file.seed);
         self.merge = self.merge.or(file.merge);
         self.domain = self.domain.or(file.domain);
         self.facts = self.facts.or(&file.facts);

@@ -20,6 +20,7 @@ use super::onnx::schema::tensor_proto::DataType;
 use super::onnx::schema::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use super::onnx::{OnnxFile, model};
 
+pub(super) use norm::is_standard;
 pub use norm::{Normalizations, Tiles};
 
 /// The metadata key that tells what a soup was made of.
@@ -249,7 +250,7 @@ fn average(tensor: &mut TensorProto, parts: &[(&TensorProto, f64)]) {
 }
 
 /// Values of a floating-point tensor; `None` for other types.
-fn floats(tensor: &TensorProto) -> Option<Vec<f64>> {
+pub(super) fn floats(tensor: &TensorProto) -> Option<Vec<f64>> {
     fn raw<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Option<Vec<f64>> {
         let (values, rest) = bytes.as_chunks::<N>();
         rest.is_empty().then(|| values.iter().map(|v| value(*v)).collect())

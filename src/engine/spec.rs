@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::dropout;
 use super::error::{Error, Result};
 use super::onnx::OnnxFile;
 use super::settings::{Activation, ChannelOrder, Fact, Facts, Layout, Named, Source};
@@ -139,6 +140,8 @@ pub struct ModelSpec {
     pub tiling: Result<Tiling>,
     /// Whether the output comes from an activation inside the graph.
     pub graph_activates: bool,
+    /// Dropout nodes that draw from a second input.
+    pub dropouts: usize,
 }
 
 impl ModelSpec {
@@ -149,8 +152,10 @@ impl ModelSpec {
     /// lacks, metadata that cannot be read, and an activation that nothing tells.
     pub fn resolve(path: &Path, onnx: &OnnxFile, inputs: &[Port], outputs: &[Port], stated: &Facts) -> Result<Self> {
         let metadata = Metadata { path, onnx };
+        let (random, inputs): (Vec<&Port>, Vec<&Port>) = inputs.iter().partition(|port| port.name == dropout::INPUT);
+        let words = random.first().and_then(|port| port.shape.last()).map_or(0, |words| *words as usize);
         let deepness = metadata.is_deepness();
-        let input = resolve_input(path, &metadata, inputs, stated)?;
+        let input = resolve_input(path, &metadata, &inputs, stated)?;
         let output = resolve_output(path, &metadata, deepness, outputs, stated)?;
         let graph_activates = matches!(onnx.last_operator(&output.name), Some("Sigmoid" | "HardSigmoid" | "Softmax"));
         Ok(ModelSpec {
@@ -158,6 +163,7 @@ impl ModelSpec {
             input,
             output,
             graph_activates,
+            dropouts: words / dropout::COEFFICIENTS,
             class_names: metadata.class_names()?,
             threshold: metadata.threshold()?,
             tiling: metadata.tiling(),
@@ -231,7 +237,7 @@ impl ModelSpec {
     }
 }
 
-fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[Port], stated: &Facts) -> Result<InputSpec> {
+fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[&Port], stated: &Facts) -> Result<InputSpec> {
     let [port] = inputs else {
         let names: Vec<_> = inputs.iter().map(|p| p.name.as_str()).collect();
         return Err(Error::model(

@@ -10,6 +10,7 @@ mod live;
 mod negotiation;
 mod pads;
 mod properties;
+mod samples;
 mod states;
 mod streaming;
 mod tiles;

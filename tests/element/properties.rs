@@ -6,11 +6,13 @@ use gst::prelude::*;
 use crate::common::*;
 
 /// Every property that can be set, and a value other than its default.
-const SETTABLE: [(&str, &str); 37] = [
+const SETTABLE: [(&str, &str); 39] = [
     ("model-file", "a.onnx,b*.onnx"),
     ("config-file", "c.toml"),
     ("weights", "1,2"),
     ("tta", "hflip+rot90"),
+    ("samples", "20"),
+    ("seed", "18446744073709551615"),
     ("merge", "gmean"),
     ("merge-domain", "logit"),
     ("activation", "softmax"),

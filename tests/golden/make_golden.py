@@ -24,6 +24,7 @@ What each model's scores are is written down here in KIND, by hand: this script 
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import tomllib
@@ -47,7 +48,7 @@ KIND = {
     "gray": "prob", "five": "prob", "rgba": "prob", "f16": "prob", "u8": "prob", "u8-nhwc": "prob", "bgr-norm": "prob",
     "label-i64": "label", "label-i64-bare": "label", "label-u8": "label", "multi": "prob", "half": "prob",
     "quarter": "prob", "fixed64": "prob", "fixed-batch4": "prob", "fixed-48x80": "prob", "size-multiple-16": "prob",
-    "member-a": "prob", "member-b": "prob", "member-c": "prob", "identity1x1": "prob", "arch-argmax": "label",
+    "dropout": "prob", "dropout-f16": "prob", "member-a": "prob", "member-b": "prob", "member-c": "prob", "identity1x1": "prob", "arch-argmax": "label",
     "arch-fcn": "raw:softmax", "arch-unet": "raw:softmax", "arch-segnet": "raw:softmax", "arch-pspnet": "raw:softmax",
     "arch-deeplab": "raw:softmax", "arch-segformer": "raw:softmax",
 }  # fmt: skip
@@ -164,12 +165,15 @@ TTACH = {
 }
 
 
-def numpy_transforms(tta):
+def transform_names(tta):
     names = []
     for item in tta.replace("+", ",").split(","):
         names += SETS.get(item.strip(), [item.strip()])
-    names = ["identity"] + [n for n in dict.fromkeys(names) if n != "identity"]
-    return [NUMPY_TTA[n] for n in names]
+    return ["identity"] + [n for n in dict.fromkeys(names) if n != "identity"]
+
+
+def numpy_transforms(tta):
+    return [NUMPY_TTA[n] for n in transform_names(tta)]
 
 
 def transforms(tta):
@@ -281,6 +285,30 @@ def run(model, x, output):
     return y[None] if y.ndim == 2 else y
 
 
+PRIME = 2**31 - 1
+
+
+def drop_mask(shape, rate, draw, node):
+    """What Dropout number `node` multiplies by, 0 or 1 / (1 − rate): for element i of the frame, a cubic polynomial of i modulo
+    2³¹ − 1 with coefficients from SHA-256 of the draw, highest first; an element below rate · (2³¹ − 1) is dropped."""
+    words = b"".join(word.to_bytes(8, "little") for word in [*draw, node])
+    digest = hashlib.sha256(b"onnxsegment dropout" + words).digest()
+    c = [int.from_bytes(digest[8 * k : 8 * k + 8], "little") % PRIME for k in range(4)]
+    i = np.arange(np.prod(shape)).astype(object)  # whole numbers of any size
+    y = (c[0] * i**3 + c[1] * i**2 + c[2] * i + c[3]) % PRIME
+    kept = (y >= round(rate * PRIME)).astype(np.float32)
+    return (kept / np.float32(1 - rate)).reshape(shape)
+
+
+def run_sampled(model, x, draw):
+    """One image through the model with its Dropout as `draw` = (seed, member, transform, sample, frame) says."""
+    s = session(MODELS / "dropout-masks.onnx")
+    feed = {"image": x[None].astype(np.float32)}
+    for node, (channels, rate) in enumerate([(6, 0.3), (5, 0.5)]):
+        feed[f"mask{node}"] = drop_mask((channels, *x.shape[1:]), rate, draw, node)[None]
+    return s.run(None, feed)[0][0]
+
+
 def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
@@ -338,15 +366,22 @@ def member_passes(model, facts, frame, fmt, tta):
 
     def scores(pairs):
         out = []
-        for forward, backward in pairs:
-            y = backward(run(model, np.ascontiguousarray(forward(x)), facts.get("output-name", "")))
+        samples = int(facts.get("samples", 0))
+        for k, (forward, backward) in enumerate(pairs):
+            image = np.ascontiguousarray(forward(x))
+            if samples:
+                place = list(NUMPY_TTA).index(transform_names(tta)[k])
+                draws = [(int(facts["seed"]), facts["member"], place, sample, 0) for sample in range(samples)]
+                out += [backward(run_sampled(model, image, draw))[:, :h, :w].astype(np.float64) for draw in draws]
+                continue
+            y = backward(run(model, image, facts.get("output-name", "")))
             k = x.shape[1] // y.shape[1]
             assert (y.shape[1] * k, y.shape[2] * k) == x.shape[1:]
             out.append(enlarge(y, k)[:, :h, :w].astype(np.float64))
         return out
 
     raw = scores(transforms(tta))
-    if tta in TTACH:
+    if tta in TTACH and "samples" not in facts:
         ours = scores(numpy_transforms(tta))
         assert len(ours) == len(raw) and np.allclose(np.mean(raw, 0), np.mean(ours, 0), atol=1e-6), "ttach and numpy differ"
 
@@ -423,6 +458,8 @@ def compute(models, settings, frame, fmt):
         facts = {k: v for k, v in (meta | top | own | settings).items() if k in PER_MEMBER}
         facts["activation"] = activation or own.get("activation", "")
         facts["temperature"] = temperature or own.get("temperature", "")
+        if "samples" in top:
+            facts |= {"samples": top["samples"], "seed": top.get("seed", 0), "member": len(counts)}
         passes, act = member_passes(model, facts, frame, fmt, top.get("tta", "none"))
         thresholds.append(meta.get("threshold"))
         counts.append(len(passes))
@@ -546,6 +583,11 @@ for merge in ["gmean", "hmean", "max", "min", "tsharpen", "vote"]:
     case(f"merge-{merge}-saturated", "saturated1", "rgb-20x45", merge=merge, tta="flips", threshold=0.3, tolerance=1e-4)
 for merge in ["gmean", "hmean", "tsharpen", "vote"]:
     case(f"merge-{merge}-weighted", "softmax2 member-a nhwc", "rgb-26x17", merge=merge, tta="hflip", weights="0.5,2,1.25")
+# Samples of models with Dropout.
+case("samples-1", "dropout", "rgb-26x17", samples=1, seed=5)
+case("samples-many", "dropout", "rgb-26x17", samples=6, seed=7, uncertainty=True)
+case("samples-tta", "dropout dropout", "rgb-20x45", samples=2, tta="rot90,hflip", weights="1,3", merge="gmean")
+case("samples-f16", "dropout-f16", "rgb-26x17", samples=3, tolerance=3e-3)
 # A second level over the members.
 case("stacker-1", "sigmoid logit1-meta", "rgb-20x45", stacker="tests/models/stack1.onnx", tta="flips", uncertainty=True)
 case("stacker-2", "softmax2 member-a nhwc", "rgb-26x17", stacker="tests/models/stack2.onnx", tta="hflip", temperature="2,1,0.5")

@@ -37,12 +37,12 @@ class Graph:
         self.nodes, self.weights, self.count = [], [], 0
         self.half = half
 
-    def const(self, array):
+    def const(self, array, as_is=False):
         array = np.asarray(array)
-        if array.dtype.kind == "f":
+        if array.dtype.kind == "f" and not as_is:
             array = array.astype(np.float16 if self.half else np.float32)
         name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.weights.append(numpy_helper.from_array(array if as_is else np.ascontiguousarray(array), name))
         return name
 
     def op(self, kind, *inputs, out=None, **attributes):
@@ -392,6 +392,13 @@ MODELS = {
     "member-a": lambda: simple("member-a", 3, 2, "softmax"),
     "member-b": lambda: simple("member-b", 3, 2, "softmax", layout="nhwc", head_last=False, hidden=(5, 4), mean=0.0, std=1.0),
     "member-c": lambda: simple("member-c", 3, 2, "softmax", dtype=T.FLOAT16, kernel=5, hidden=(4,), mean=0.0, std=0.5),
+    # Dropout that is active, the same with its masks as inputs, and what cannot be sampled.
+    "dropout": lambda: dropout("dropout"),
+    "dropout-masks": lambda: dropout("dropout-masks", drop="masks"),
+    "dropout-f16": lambda: dropout("dropout-f16", dtype=T.FLOAT16),
+    "dropout-in-use": lambda: dropout("dropout-in-use", drop="use"),
+    "dropout-computed": lambda: dropout("dropout-computed", drop="computed"),
+    "dropout-branch": lambda: dropout("dropout-branch", drop="branch"),
     # A second level over two members of one channel, three of two classes, two of four.
     "stack1": lambda: simple("stack1", 2, 1, "none", metadata={"activation": "sigmoid"}),
     "stack2": lambda: simple("stack2", 6, 2, "softmax"),
@@ -405,6 +412,43 @@ MODELS = {
     "scalar-out": scalar_out,
     "int32-in": lambda: simple("int32-in", 3, 1, "sigmoid", dtype=T.INT32),
 }
+
+
+def dropout(name, *, drop="train", dtype=T.FLOAT):
+    """Two layers with Dropout behind them, of 0.3 and 0.5.
+
+    `drop`: train (active), use (not active), masks (multiplied by what inputs of these names say instead), computed (the ratio
+    is no constant), branch (within an If).
+    """
+    g = Graph(half=dtype == T.FLOAT16)
+    inputs = [("image", dtype, dims(3))]
+    layers = net("dropout", 3, 1, hidden=(6, 5))
+    active = g.const(np.bool_(drop != "use"), as_is=True)
+
+    def dropped(x, k, channels):
+        if drop == "masks":
+            inputs.append((f"mask{k}", T.FLOAT, dims(channels)))
+            return g.op("Mul", x, f"mask{k}")
+        ratio = g.const(np.float32([0.3, 0.5][k]), as_is=True)
+        if drop == "computed":
+            ratio = g.op("Mul", ratio, g.op("ReduceMax", x, keepdims=0))
+        if drop == "branch":
+            branch = lambda kind, *inputs: helper.make_graph(
+                [helper.make_node(kind, [x, *inputs], [f"branch{kind}{k}"])],
+                f"{kind}{k}",
+                [],
+                [helper.make_tensor_value_info(f"branch{kind}{k}", dtype, dims(channels))],
+            )
+            return g.op("If", active, then_branch=branch("Dropout", ratio, active), else_branch=branch("Identity"))
+        return g.op("Dropout", x, ratio, active)
+
+    x = "image"
+    for k, (w, b, stride, pad) in enumerate(layers):
+        x = g.op("Conv", x, g.const(w), g.const(b), kernel_shape=[3, 3], strides=[stride] * 2, pads=[pad] * 4)
+        if k < len(layers) - 1:
+            x = dropped(g.op("Relu", x), k, w.shape[0])
+    g.op("Sigmoid", x, out="scores")
+    return g.model(inputs, [("scores", dtype, dims(1))])
 
 
 def signature(model):

@@ -16,6 +16,7 @@ mod large;
 mod raster;
 mod real;
 mod refused;
+mod samples;
 mod sink;
 mod states;
 mod whole;

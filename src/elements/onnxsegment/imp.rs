@@ -18,7 +18,7 @@ use crate::elements::caps::{self, MappedFrame, Pixels};
 use crate::elements::meta::{PlanRef, SegmentationInfo, TileMeta};
 use crate::elements::pads;
 use crate::engine::cascade::Cascade;
-use crate::engine::pixels::{FrameFormat, Sample};
+use crate::engine::pixels::{Frame as PixelFrame, FrameFormat, FrameView, Sample};
 use crate::engine::{Ensemble, Error, Job, Plan, lock};
 
 /// What holds from one caps event to the next.
@@ -63,6 +63,22 @@ pub struct Frame {
 impl Frame {
     pub fn ensemble(&self) -> &Ensemble {
         &self.stream.ensemble
+    }
+}
+
+/// A frame's pixels, and what tells it from others.
+struct Keyed {
+    frame: MappedFrame,
+    key: u64,
+}
+
+impl PixelFrame for Keyed {
+    fn view(&self) -> FrameView<'_> {
+        self.frame.view()
+    }
+
+    fn key(&self) -> u64 {
+        self.key
     }
 }
 
@@ -701,13 +717,13 @@ impl OnnxSegment {
             let p = lock(&self.properties);
             (p.qos, p.patience())
         };
-        let stream = {
+        let (stream, received) = {
             let mut state = lock(&self.state);
             state.told = state.flow.is_err();
             state.flow?;
             let stream = state.stream.clone().ok_or(gst::FlowError::NotNegotiated)?;
             state.received += 1;
-            stream
+            (stream, state.received)
         };
         let failed = |error: Error| {
             self.post(&error);
@@ -723,6 +739,12 @@ impl OnnxSegment {
             let _ = self.obj().post_message(message);
             return Ok(gst::FlowSuccess::Ok);
         }
+        // What the frame is, whichever run it comes in: its place in the mosaic, or its time.
+        let key = match (&tile, buffer.pts()) {
+            (Some(tile), _) => tile.index as u64,
+            (None, Some(time)) => time.nseconds(),
+            (None, None) => received,
+        };
         // Elsewhere GAP means other things: videorate marks its duplicates so.
         let empty = tile.is_some() && buffer.flags().contains(gst::BufferFlags::GAP);
         let valid = tile.and_then(|tile| tile.valid);
@@ -762,7 +784,8 @@ impl OnnxSegment {
         let uncertainty = outputs.iter().any(|o| o.wants_uncertainty());
         let discont = std::mem::take(&mut lock(&self.state).discont);
         let job = mapped.map(|mapped| {
-            let job = stream.ensemble.submit(&stream.plan, Box::new(mapped), uncertainty, properties.1);
+            let frame = Keyed { frame: mapped, key };
+            let job = stream.ensemble.submit(&stream.plan, Box::new(frame), uncertainty, properties.1);
             let mut state = lock(&self.state);
             state.jobs.retain(|job| job.strong_count() > 0);
             state.jobs.push(Arc::downgrade(&job));

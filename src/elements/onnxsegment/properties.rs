@@ -110,7 +110,7 @@ impl Properties {
 }
 
 /// Properties whose default stands for "not set": no model would want the value itself.
-const UNSET_AT_DEFAULT: &[&str] = &["threshold", "scale", "size-multiple"];
+const UNSET_AT_DEFAULT: &[&str] = &["threshold", "scale", "size-multiple", "samples"];
 
 /// A property's value as the engine's text; `None` for values that mean "not set".
 fn engine_text(value: &glib::Value, pspec: &glib::ParamSpec) -> Option<String> {
@@ -129,6 +129,7 @@ fn engine_text(value: &glib::Value, pspec: &glib::ParamSpec) -> Option<String> {
     number
         .or_else(|_| value.get::<bool>().map(|v| v.to_string()))
         .or_else(|_| value.get::<u32>().map(|v| v.to_string()))
+        .or_else(|_| value.get::<u64>().map(|v| v.to_string()))
         .or_else(|_| value.get::<i32>().map(|v| v.to_string()))
         .ok()
 }
@@ -143,6 +144,7 @@ fn value_of(text: &str, pspec: &glib::ParamSpec) -> Option<glib::Value> {
         glib::Type::STRING => Some(text.to_value()),
         glib::Type::BOOL => text.parse::<bool>().ok().map(|v| v.to_value()),
         glib::Type::F64 => text.parse::<f64>().ok().map(|v| v.to_value()),
+        glib::Type::U64 => text.parse::<u64>().ok().map(|v| v.to_value()),
         glib::Type::U32 => text.parse::<u32>().ok().map(|v| v.to_value()),
         glib::Type::I32 => text.parse::<i32>().ok().map(|v| v.to_value()),
         _ => None,
@@ -159,6 +161,17 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         text("config-file", "Configuration file", "TOML file: the names of these properties as keys (all but config-file, class-index, palette, overlay-alpha, batch-timeout and qos), and [[member]] tables for facts about single models; properties win over it"),
         text("weights", "Weights", "Weight of each model in the merge, numbers of 0 or more joined by commas (default: all equal)"),
         text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: none)"),
+        glib::ParamSpecUInt::builder("samples")
+            .nick("Samples")
+            .blurb("Stochastic passes of each model and transform, for models exported with active Dropout; 0 = not set: models run as they are")
+            .maximum(1024)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("seed")
+            .nick("Seed")
+            .blurb("What the samples are drawn from: the same seed gives the same result")
+            .mutable_ready()
+            .build(),
         enumeration("merge", "Merge", "How the passes of a frame become one", Merge::default()),
         enumeration("merge-domain", "Merge domain", "Whether probabilities are merged, or logits that are activated afterwards", MergeDomain::default()),
         text("activation", "Activation", "What is still to be applied to the models' output: sigmoid, softmax, log-softmax, or none where it is probabilities already; one for all, or one per model joined by commas (default: read from metadata or the graph's last operator)"),

@@ -88,6 +88,7 @@ pub fn segmentation_info(ensemble: &Ensemble, palette: &Palette) -> Result<Segme
         label_offset: decision.offset,
         mask_values: decision.values.clone(),
         tta: transforms.join(","),
+        samples: ensemble.samples(),
         merge: ensemble.merge().name().into(),
         uncertainty: ensemble.uncertainty().name().into(),
         cascade: ensemble.cascade().map_or(Mode::None.name().into(), |cascade| cascade.text()),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use ort::session::Session;
+use ort::session::{Session, SessionInputValue};
 use ort::value::DynValue;
 
+use crate::engine::dropout::{self, Draw};
 use crate::engine::error::{Error, Result};
 use crate::engine::lock;
 use crate::engine::memory;
@@ -87,12 +88,12 @@ impl Member {
     }
 }
 
-/// Opens and probes a member: the member, a warning, and the provider that runs it.
+/// Opens and probes a member: the member, warnings, and the provider that runs it.
 pub(super) fn open(
     stated: &MemberSettings,
     options: &SessionOptions,
     threads: usize,
-) -> Result<(Member, Option<String>, String)> {
+) -> Result<(Member, Vec<String>, String)> {
     let path = &stated.model;
     let onnx = OnnxFile::read(path)?;
     let model = Model::open(path, options, threads)?;
@@ -102,7 +103,14 @@ pub(super) fn open(
         probe_smallest(&mut session, &spec)?
     };
     let provider = model.active_provider(|session| probe(session, &spec, size).map(|_| ()))?;
-    let warning = model.warning.clone();
+    let random = (onnx.is_random && !options.sampled).then(|| {
+        format!(
+            "{}: has Dropout that is active, so that its results differ from run to run; set samples=1 for one repeatable \
+             draw, more for their mean",
+            path.display()
+        )
+    });
+    let mut warnings: Vec<String> = model.warning.clone().into_iter().chain(random).collect();
     let member = Member {
         spec,
         weight: stated.weight,
@@ -112,12 +120,13 @@ pub(super) fn open(
         models: Mutex::new(BTreeMap::from([(1, model)])),
         working_memory: Mutex::new(None),
     };
-    Ok((member, warning, provider))
+    warnings.extend(activation_warning(&member));
+    Ok((member, warnings, provider))
 }
 
 /// Runs a model on zeros at the smallest size it can take; the shapes of its outputs are not trusted, but tried.
 fn probe_smallest(session: &mut Session, spec: &ModelSpec) -> Result<((usize, usize), OutputShape)> {
-    pub(super) const LARGEST: usize = 512;
+    const LARGEST: usize = 512;
     let input = &spec.input;
     let mut side = input.size_multiple.value;
     loop {
@@ -132,6 +141,20 @@ fn probe_smallest(session: &mut Session, spec: &ModelSpec) -> Result<((usize, us
             Err(e) => return Err(e),
         }
     }
+}
+
+/// A run's inputs: the images, and what Dropout draws from where a model has it.
+pub(super) fn inputs<'a>(
+    spec: &ModelSpec,
+    images: SessionInputValue<'a>,
+    draws: &[Draw],
+    batch: usize,
+) -> ort::Result<Vec<SessionInputValue<'a>>> {
+    let mut inputs = vec![images];
+    if spec.dropouts > 0 {
+        inputs.push(dropout::input(draws, batch, spec.dropouts)?.into());
+    }
+    Ok(inputs)
 }
 
 pub(super) fn probe(session: &mut Session, spec: &ModelSpec, (height, width): (usize, usize)) -> Result<OutputShape> {
@@ -150,7 +173,8 @@ pub(super) fn probe(session: &mut Session, spec: &ModelSpec, (height, width): (u
     let failed = |e: ort::Error| cannot_run(spec, (height, width), e);
     let mut stage = Stage::default();
     let input = stage.prepare(spec, &[slot], batch, (height, width)).map_err(failed)?;
-    let outputs = session.run([input]).map_err(failed)?;
+    let draw = Draw { seed: 0, member: 0, transform: Transform::Identity, sample: 0, frame: 0 };
+    let outputs = session.run(inputs(spec, input, &[draw], batch).map_err(failed)?.as_slice()).map_err(failed)?;
     let output = outputs.get(&spec.output.name).ok_or_else(|| Error::model(&spec.path, "gave no output"))?;
     output_shape(spec, (height, width), batch, output)
 }
@@ -180,7 +204,7 @@ pub(super) fn output_shape(
 }
 
 /// An activation that would be applied twice.
-pub(super) fn activation_warning(member: &Member) -> Option<String> {
+fn activation_warning(member: &Member) -> Option<String> {
     let output = &member.spec.output;
     let twice = output.form == Form::Logit && output.activation.source != Source::Graph && member.spec.graph_activates;
     twice.then(|| {

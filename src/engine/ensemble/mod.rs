@@ -1,4 +1,4 @@
-//! Members × transforms → passes, and their scheduling over sessions, batches and threads.
+//! Members × transforms × samples → passes, and their scheduling over sessions, batches and threads.
 //!
 //! One budget of threads: as many workers, each running one pass at a time on a session of its own. While fewer
 //! passes are at hand than threads, a pass spreads over several. Passes are folded in their order, whichever
@@ -44,6 +44,9 @@ struct Inner {
     /// What makes the final scores of the members', where it is not a merge.
     stacker: Option<Member>,
     transforms: Vec<Transform>,
+    /// Stochastic passes of each member and transform.
+    samples: usize,
+    seed: u64,
     rule: Rule,
     /// Channels of the merge; `None` = as many classes as label models show.
     channels: Option<usize>,
@@ -251,6 +254,8 @@ impl Ensemble {
             optimization: settings.optimization.unwrap_or_default(),
             intra_threads: 1,
             execution: settings.execution.clone(),
+            // Also with one sample: whoever states how many wants them random.
+            sampled: settings.samples.is_some(),
         };
         if options.providers.is_empty() {
             return Err(Error::setting("execution-provider", "", "name at least one of cpu, cuda, tensorrt"));
@@ -260,17 +265,24 @@ impl Ensemble {
         let mut active = Vec::new();
         let mut members = Vec::new();
         for stated in settings.resolve_members()? {
-            let (member, warning, provider) = member::open(&stated, &options, threads)?;
-            for (text, list) in [(warning, &mut warnings), (Some(provider), &mut active)] {
-                list.extend(text.filter(|text| !list.contains(text)));
+            let (member, told, provider) = member::open(&stated, &options, threads)?;
+            for (texts, list) in [(told, &mut warnings), (vec![provider], &mut active)] {
+                for text in texts {
+                    if !list.contains(&text) {
+                        list.push(text);
+                    }
+                }
             }
-            warnings.extend(member::activation_warning(&member));
             members.push(member);
         }
         agree::on_size(&members, &transforms)?;
         let (channels, link) = agree::on_classes(&members, domain, settings)?;
         let rule = Rule { merge, domain, link };
         agree::on_merge(&members, rule)?;
+        if settings.samples.is_some() && settings.skip_constant == Some(true) {
+            let problem = "and samples exclude each other: the samples of two equal frames differ; set one of the two";
+            return Err(Error::setting("skip-constant", true, problem));
+        }
         let stacker = stacker::open(settings, &options, threads, &members, (channels, rule))?;
         let cascade = agree::on_cascade(channels, rule, settings)?;
         let class_names = agree::on_names(&members, channels, settings)?;
@@ -283,6 +295,8 @@ impl Ensemble {
             members,
             stacker,
             transforms,
+            samples: settings.samples.unwrap_or(1),
+            seed: settings.seed.unwrap_or(0),
             rule,
             channels,
             class_names,
@@ -382,14 +396,20 @@ impl Ensemble {
         &self.inner.active
     }
 
-    /// Passes per frame: members × transforms.
+    /// Stochastic passes of each member and transform, and the seed of their draws; `None` where nothing is drawn.
+    pub fn samples(&self) -> Option<(usize, u64)> {
+        let drawn = self.inner.members.iter().any(|m| m.spec.dropouts > 0);
+        drawn.then_some((self.inner.samples, self.inner.seed))
+    }
+
+    /// Passes per frame: members × transforms × samples.
     pub fn passes(&self) -> usize {
         self.inner.passes()
     }
 
     /// Frames that are gathered for one batch.
     pub fn frames_per_batch(&self) -> usize {
-        self.inner.batch.div_ceil(self.inner.transforms.len())
+        self.inner.batch.div_ceil(self.inner.passes_of_member())
     }
 
     /// Frames worth having under way at once: enough to keep every worker busy, no more.
@@ -597,7 +617,7 @@ impl Ensemble {
             let mut session = member.model(1, self.inner.threads)?.session()?;
             let begin = Instant::now();
             member::probe(&mut session, &member.spec, plan.size(m))?;
-            total += begin.elapsed() * self.inner.transforms.len() as u32;
+            total += begin.elapsed() * self.inner.passes_of_member() as u32;
         }
         if let Some(stacker) = &self.inner.stacker {
             let mut session = stacker.model(1, self.inner.threads)?.session()?;

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use ort::session::RunOptions;
 
-use super::member::{cannot_run, output_shape};
+use super::member::{self, cannot_run, output_shape};
 use super::{Fold, Inner, Job, Output, Plan};
 use crate::engine::cascade::Cascade;
 use crate::engine::decide::Work;
+use crate::engine::dropout::Draw;
 use crate::engine::error::{Error, Result};
 use crate::engine::lock;
 use crate::engine::merge::{Merged, Merger};
@@ -72,12 +73,15 @@ impl Inner {
         let mut runs = Vec::new();
         for (m, member) in self.members.iter().enumerate() {
             let (height, width) = plan.size(m);
-            let batch = member.spec.input.batch.unwrap_or(self.batch);
+            // Within a batch, Dropout's draws are told apart by the first axis of what it is applied to, which need not be
+            // the batch.
+            let most = if member.spec.dropouts > 0 { 1 } else { self.batch };
+            let batch = member.spec.input.batch.unwrap_or(most);
             let swaps = |t: &Transform| height != width && t.swaps_axes();
             for swapped in [false, true] {
-                let passes = self.transforms.iter().enumerate().filter(|(_, t)| swaps(t) == swapped);
-                let slots: Vec<_> =
-                    passes.flat_map(|(k, _)| (0..jobs).map(move |job| (job, m * self.transforms.len() + k))).collect();
+                let passes = (0..self.passes_of_member()).map(|k| m * self.passes_of_member() + k);
+                let passes = passes.filter(|pass| swaps(&self.transform(*pass)) == swapped);
+                let slots: Vec<_> = passes.flat_map(|pass| (0..jobs).map(move |job| (job, pass))).collect();
                 for slots in slots.chunks(batch) {
                     runs.push(Run {
                         member: m,
@@ -199,9 +203,17 @@ impl Inner {
             .iter()
             .map(|(job, pass)| Slot {
                 planes: self.planes(&group.jobs[*job], conversion),
-                transform: self.transforms[pass % self.transforms.len()],
+                transform: self.transform(*pass),
             })
             .collect();
+        let draw = |(job, pass): &(usize, usize)| Draw {
+            seed: self.seed,
+            member: run.member,
+            transform: self.transform(*pass),
+            sample: pass % self.samples,
+            frame: group.jobs[*job].frame.key(),
+        };
+        let draws: Vec<Draw> = run.slots.iter().map(draw).collect();
         let begin = Instant::now();
         let failed = |e: ort::Error| cannot_run(&member.spec, size, e);
         let input = stage.prepare(&member.spec, &slots, run.batch, size).map_err(failed)?;
@@ -216,7 +228,8 @@ impl Inner {
             }
             let mut session = member.model(threads, self.threads)?.session()?;
             let begin = Instant::now();
-            let mut outputs = session.run_with_options([input], &options).map_err(failed)?;
+            let inputs = member::inputs(&member.spec, input, &draws, run.batch).map_err(failed)?;
+            let mut outputs = session.run_with_options(inputs.as_slice(), &options).map_err(failed)?;
             self.count(&self.counters.run, begin);
             Ok(outputs.remove(&member.spec.output.name))
         })();
@@ -272,7 +285,7 @@ impl Inner {
             if job.is_over() {
                 return Ok(());
             }
-            let m = *next / self.transforms.len();
+            let m = *next / self.passes_of_member();
             let member = &self.members[m];
             let mut fold = |weight: f32, into: &mut Merger| {
                 stage.fold(
@@ -280,7 +293,7 @@ impl Inner {
                     output.shape,
                     &output.value,
                     output.slot,
-                    self.transforms[*next % self.transforms.len()],
+                    self.transform(*next),
                     job.plan.size(m),
                     (job.plan.format.height, job.plan.format.width),
                     weight,
@@ -327,14 +340,22 @@ impl Inner {
         Ok(())
     }
 
-    /// Passes of a frame.
+    /// Passes of a frame: member by member, transform by transform, sample by sample.
     pub(super) fn passes(&self) -> usize {
-        self.members.len() * self.transforms.len()
+        self.members.len() * self.passes_of_member()
+    }
+
+    pub(super) fn passes_of_member(&self) -> usize {
+        self.transforms.len() * self.samples
+    }
+
+    fn transform(&self, pass: usize) -> Transform {
+        self.transforms[pass % self.passes_of_member() / self.samples]
     }
 
     /// What the passes from one on weigh together.
     fn weight_from(&self, pass: usize) -> f32 {
-        (pass..self.passes()).map(|pass| self.members[pass / self.transforms.len()].weight).sum()
+        (pass..self.passes()).map(|pass| self.members[pass / self.passes_of_member()].weight).sum()
     }
 
     /// Counts the labels that stopping early changed.

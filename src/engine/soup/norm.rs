@@ -95,6 +95,7 @@ impl Soup {
             optimization: OptimizationLevel::DisableAll,
             intra_threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
             execution: Default::default(),
+            sampled: false,
         };
         let opened = Model::open(&path, &options, 1)?;
         // What the outputs mean is of no concern.
@@ -308,7 +309,7 @@ fn expose(model: &mut ModelProto) -> Result<Vec<Layer>, String> {
     Ok(layers)
 }
 
-fn is_standard(domain: &str) -> bool {
+pub(in crate::engine) fn is_standard(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
