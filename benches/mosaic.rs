@@ -1,7 +1,7 @@
 //! Mosaics: speed beside plain ONNX Runtime, GeoDeep and MONAI; memory and time by size; a sparse raster of ten thousand
-//! million pixels; runs that are killed; what blending does to the result.
+//! million pixels; runs that are killed; what blending does to the result; passes that cascades save.
 //!
-//! `cargo bench --bench mosaic -- [--only speed,peers,size,sparse,killed,blends] [--model FILE] [--side N] [--rounds N] [--kills N]`
+//! `cargo bench --bench mosaic -- [--only speed,peers,size,sparse,killed,blends,cascades] [--model FILE] [--side N] [--rounds N] [--kills N]`
 //!
 //! Rasters are made from the demo scene (`make setup`) and kept in `.cache/mosaic`. Pipelines run in processes of their own, so
 //! that each has its own peak of memory. The peers need `.cache/venv` as `make peers` makes it.
@@ -51,13 +51,14 @@ fn main() -> Result<()> {
     };
     let only = value("--only");
     type Section = (&'static str, fn(&Options) -> Result<()>);
-    let sections: [Section; 6] = [
+    let sections: [Section; 7] = [
         ("speed", speed),
         ("peers", peers),
         ("size", size),
         ("sparse", sparse),
         ("killed", killed),
         ("blends", blends),
+        ("cascades", cascades),
     ];
     for (name, run) in sections {
         if only.as_ref().is_none_or(|o| o.split(',').any(|o| o == name)) {
@@ -76,6 +77,9 @@ struct Run {
     /// Seconds of all its threads on the processor, which other programs' load moves less.
     busy: f64,
     peak_mib: f64,
+    /// Passes that ran and that were saved, where the pipeline has an element `models`.
+    passes: u64,
+    saved: u64,
 }
 
 /// Seconds that this process has had on the processor.
@@ -94,6 +98,10 @@ fn child(pipeline: &str) -> Result<()> {
     pipeline.set_state(gst::State::Playing)?;
     let ends = [gst::MessageType::Eos, gst::MessageType::Error];
     let message = bus.timed_pop_filtered(gst::ClockTime::NONE, &ends).context("an end")?;
+    let models = pipeline.downcast_ref::<gst::Bin>().and_then(|bin| bin.by_name("models"));
+    let stats = models.map(|models| models.property::<gst::Structure>("stats"));
+    let count = |name: &str| stats.as_ref().and_then(|s| s.get::<u64>(name).ok()).unwrap_or(0);
+    let (passes, saved) = (count("passes"), count("passes-saved"));
     pipeline.set_state(gst::State::Null)?;
     let seconds = begin.elapsed().as_secs_f64();
     if let gst::MessageView::Error(error) = message.view() {
@@ -102,7 +110,10 @@ fn child(pipeline: &str) -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("VmHWM")?;
     let kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
-    println!("{}", serde_json::json!({ "seconds": seconds, "busy": busy()?, "peak_mib": kib / 1024.0 }));
+    let told = serde_json::json!({
+        "seconds": seconds, "busy": busy()?, "peak_mib": kib / 1024.0, "passes": passes, "saved": saved,
+    });
+    println!("{told}");
     Ok(())
 }
 
@@ -117,7 +128,14 @@ fn finish(process: Child) -> Result<Run> {
     let text = String::from_utf8(output.stdout)?;
     let told: serde_json::Value = serde_json::from_str(text.lines().last().context("no figures")?)?;
     let number = |name: &str| told[name].as_f64().context("a number");
-    Ok(Run { seconds: number("seconds")?, busy: number("busy")?, peak_mib: number("peak_mib")? })
+    let count = |name: &str| told[name].as_u64().context("a count");
+    Ok(Run {
+        seconds: number("seconds")?,
+        busy: number("busy")?,
+        peak_mib: number("peak_mib")?,
+        passes: count("passes")?,
+        saved: count("saved")?,
+    })
 }
 
 fn pipeline(input: &Path, source: &str, model: &str, sink: &str) -> String {
@@ -595,4 +613,78 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn summary(values: &[f64]) -> String {
     let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
     format!("{:.3} ({least:.3} to {most:.3})", median(values.to_vec()))
+}
+
+// ---- cascades
+
+/// A square raster with the demo scene in the middle and the same wood without houses, repeated and mirrored, around it.
+fn mostly_empty() -> Result<PathBuf> {
+    const SIDE: usize = 2700;
+    // The largest rectangle of the scene without a pixel of a building.
+    const WOOD: Rect = Rect::new(100, 405, 800, 194);
+    let path = cache("mostly-empty.tif");
+    if path.exists() {
+        return Ok(path);
+    }
+    let (scene, side) = scene()?;
+    let truth = Dataset::open(Path::new(HOME).join("out/truth.png"))?;
+    let size = (WOOD.width as usize, WOOD.height as usize);
+    let wood = truth.rasterband(1)?.read_as::<u8>((WOOD.x as isize, WOOD.y as isize), size, size, None)?;
+    ensure!(wood.data().iter().all(|v| *v == 0), "there is a building in the wood");
+    let fold = |k: usize, from: i64, length: i64| {
+        let (k, length) = (k % (2 * length as usize), length as usize);
+        from as usize + if k < length { k } else { 2 * length - 1 - k }
+    };
+    let (first, last) = ((SIDE - side) / 2, (SIDE + side) / 2);
+    let inside = |k: usize| (first..last).contains(&k);
+    let at = |x: usize, y: usize| match inside(x) && inside(y) {
+        true => (y - first) * side + x - first,
+        false => fold(y, WOOD.y, WOOD.height) * side + fold(x, WOOD.x, WOOD.width),
+    };
+    let new = cache("new.tif");
+    let file = create(&new, (SIDE, SIDE))?;
+    for (k, pixels) in scene.iter().enumerate() {
+        let data = (0..SIDE * SIDE).map(|k| pixels[at(k % SIDE, k / SIDE)]).collect();
+        file.rasterband(k + 1)?.write((0, 0), (SIDE, SIDE), &mut Buffer::new((SIDE, SIDE), data))?;
+    }
+    file.close()?;
+    std::fs::rename(&new, &path)?;
+    Ok(path)
+}
+
+/// Passes that cascades save on three folds and four transforms, and the labels that this changes.
+fn cascades(_: &Options) -> Result<()> {
+    println!("| raster | tiles | cascade | passes | saved | labels changed | seconds | faster by |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (name, raster) in [("demo scene", PathBuf::from(HOME).join("out/scene.tif")), ("mostly empty", mostly_empty()?)]
+    {
+        for tile in [64, 128, 256] {
+            let run = |cascade: &str, output: &str| -> Result<(Run, PathBuf)> {
+                let out = fresh(output)?;
+                let line = format!(
+                    "rastersrc location=\"{}\" tile-size={tile} overlap=32 \
+                     ! onnxsegment name=models model-file=\"{HOME}/models/fold*.onnx\" tta=flips cascade={cascade} \
+                     ! rastersink location=\"{}\" blend=crop",
+                    raster.display(),
+                    out.display()
+                );
+                Ok((finish(start(&line)?)?, out))
+            };
+            let (all, whole) = run("none", "all-passes.tif")?;
+            let pixels = labels(&whole)?.len() as f64;
+            println!("| {name} | {tile} | none | {} | | | {:.1} | |", all.passes, all.seconds);
+            for cascade in ["exact", "confident"] {
+                let (run, out) = run(cascade, "cascade.tif")?;
+                let changed = ((1.0 - agreement(&whole, &out)?) * pixels).round();
+                println!(
+                    "| {name} | {tile} | {cascade} | {} | {:.1} % | {changed} of {pixels} | {:.1} | {:.2} |",
+                    run.passes,
+                    100.0 * run.saved as f64 / (run.passes + run.saved) as f64,
+                    run.seconds,
+                    all.seconds / run.seconds,
+                );
+            }
+        }
+    }
+    Ok(())
 }

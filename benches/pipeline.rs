@@ -7,9 +7,9 @@
 //! (a) and (b) run the same passes on ready tensors: they convert, transform and merge nothing. A ratio of 1 would
 //! mean that everything around the models costs no time.
 //!
-//! Then a model that costs almost nothing, where only this program is left; and memory over many passes and frames.
+//! Then what the uncertainty costs; a model that costs almost nothing, where only this program is left; and memory over many passes and frames.
 //!
-//! `cargo bench --bench pipeline -- [--unet FILE] [--rounds N] [--only 1x1|3x4|3x8|cheap|memory]`
+//! `cargo bench --bench pipeline -- [--unet FILE] [--rounds N] [--only 1x1|3x4|3x8|uncertainty|cheap|memory]`
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -55,6 +55,9 @@ fn main() -> Result<()> {
         if only.as_ref().is_none_or(|o| o == case.name) {
             compare(environment, &unet, cores, rounds, &case)?;
         }
+    }
+    if only.as_ref().is_none_or(|o| o == "uncertainty") {
+        uncertainty(&unet, rounds)?;
     }
     if only.as_ref().is_none_or(|o| o == "cheap") {
         cheap(environment, rounds)?;
@@ -140,6 +143,31 @@ fn compare(environment: &Environment, unet: &str, cores: usize, rounds: usize, c
     let (convert, merge) = (get("convert-seconds"), get("merge-seconds"));
     let all = convert + merge + get("inference-seconds");
     println!("| | | | conversion {:.2} %, merge {:.2} % of the time | |", 100.0 * convert / all, 100.0 * merge / all);
+    Ok(())
+}
+
+/// Time with the uncertainty shown beside the mask, over time without, at three models × four transforms.
+fn uncertainty(unet: &str, rounds: usize) -> Result<()> {
+    println!("\n| uncertainty-kind | time with / without, 3x4 passes |\n|---|---|");
+    let models = format!("model-file=\"{unet},{unet},{unet}\" tta=flips");
+    let mut without = Element::start(SIDE, &models)?;
+    for kind in ["entropy", "mutual-information", "variance", "margin"] {
+        let view = "s.uncertainty ! queue ! fakesink sync=false async=false";
+        let mut with = Element::start_with(SIDE, &format!("{models} uncertainty-kind={kind}"), view)?;
+        let mut ratios = Vec::new();
+        for round in 0..=rounds {
+            // One frame each by turns, because the machine's speed changes.
+            let (mut a, mut b) = (Duration::ZERO, Duration::ZERO);
+            for _ in 0..3 {
+                a += without.run(1)?;
+                b += with.run(1)?;
+            }
+            if round > 0 {
+                ratios.push(b.as_secs_f64() / a.as_secs_f64());
+            }
+        }
+        println!("| {kind} | {} |", summary(ratios.into_iter()));
+    }
     Ok(())
 }
 
@@ -237,10 +265,15 @@ struct Element {
 
 impl Element {
     fn start(side: usize, properties: &str) -> Result<Self> {
+        Self::start_with(side, properties, "")
+    }
+
+    /// The same with more behind the element, which is named `s`.
+    fn start_with(side: usize, properties: &str, more: &str) -> Result<Self> {
         let line = format!(
             "appsrc name=in format=time block=true max-buffers=2 \
              caps=video/x-raw,format=RGB,width={side},height={side},framerate=25/1 \
-             ! onnxsegment name=s {properties} ! fakesink name=out signal-handoffs=true sync=false async=false"
+             ! onnxsegment name=s {properties} ! fakesink name=out signal-handoffs=true sync=false async=false {more}"
         );
         let pipeline = gst::parse::launch(&line)?.downcast::<gst::Pipeline>().ok().context("a pipeline")?;
         let source = pipeline.by_name("in").and_then(|e| e.downcast().ok()).context("an appsrc")?;
