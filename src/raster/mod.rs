@@ -4,6 +4,7 @@
 pub mod blend;
 #[cfg(feature = "raster")]
 pub mod cells;
+pub mod clean;
 pub mod error;
 pub mod georeference;
 pub mod grid;
