@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::cascade::Cascade;
 use crate::engine::decide::Threshold;
 use crate::raster::grid::Tile;
-use crate::raster::{Axis, Cell, Error, Georeference, Grid, Lattice, MaskGrid, Preference, Rect, Result, Shard};
+use crate::raster::{Axis, Cell, Error, Georeference, Grid, Lattice, Legend, MaskGrid, Preference, Rect, Result, Shard};
 
 /// Name of the tile meta.
 pub const TILE: &str = "GstRasterTileMeta";
@@ -143,7 +143,8 @@ fn take<T: DeserializeOwned>(s: &gst::StructureRef, name: &str) -> Option<T> {
 }
 
 /// The sticky event `GstRasterInfo`: the raster that tiles come from. Fields: `source` (its name), `width height`,
-/// `nodata` (a double, where there is one), `crs` (WKT), `geotransform` (six doubles), `georeference` (all of it, JSON).
+/// `nodata` (a double, where there is one), `crs` (WKT), `geotransform` (six doubles), `georeference` (all of it, JSON),
+/// `ground` (width and height of a pixel at the centre in metres, where known, JSON), `legend` (JSON, of labels).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RasterInfo {
     pub source: String,
@@ -151,6 +152,10 @@ pub struct RasterInfo {
     pub height: i64,
     pub nodata: Option<f64>,
     pub georeference: Georeference,
+    /// Width and height of a pixel at the centre in metres.
+    pub ground: Option<(f64, f64)>,
+    /// Of a raster that is sent as labels.
+    pub legend: Option<Legend>,
 }
 
 impl RasterInfo {
@@ -169,6 +174,8 @@ impl RasterInfo {
             s.set("geotransform", gst::Array::new(g.iter().copied()));
         }
         put(&mut s, "georeference", &self.georeference);
+        put(&mut s, "ground", &self.ground);
+        put(&mut s, "legend", &self.legend);
         gst::event::CustomDownstreamSticky::new(s)
     }
 
@@ -181,6 +188,8 @@ impl RasterInfo {
             height: s.get("height").ok()?,
             nodata: s.get("nodata").ok(),
             georeference: take(s, "georeference").unwrap_or_default(),
+            ground: take(s, "ground").unwrap_or_default(),
+            legend: take(s, "legend").unwrap_or_default(),
         })
     }
 }
@@ -262,6 +271,16 @@ impl SegmentationInfo {
         gst::event::CustomDownstreamSticky::new(s)
     }
 
+    /// What a raster of labels says of them itself.
+    pub fn of_legend(legend: Legend) -> Self {
+        let Legend { names, colours } = legend;
+        SegmentationInfo {
+            class_names: Some(names).filter(|names| !names.is_empty()),
+            colours: colours.into_iter().map(Some).collect(),
+            ..SegmentationInfo::default()
+        }
+    }
+
     /// `None` where the event is another.
     pub fn of(event: &gst::EventRef) -> Option<Self> {
         take(event.structure().filter(|s| s.name() == SEGMENTATION)?, "all")
@@ -318,6 +337,17 @@ pub struct RunRequest {
     /// What finished rasters are to be brought back to; `None` for the grid above.
     pub mask_grid: Option<MaskGrid>,
     pub shard: Shard,
+    /// What is sent are labels, at the wish of what follows, and this is what they mean as far as it is known.
+    #[serde(default)]
+    pub labels: Option<SourceLabels>,
+}
+
+/// Labels that a tiler sends as they are in its source.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SourceLabels {
+    /// They have 16 bits, not 8.
+    pub wide: bool,
+    pub legend: Option<Legend>,
 }
 
 /// What the models add to a run.
@@ -326,6 +356,9 @@ pub struct RunModels {
     pub info: SegmentationInfo,
     /// Everything that decides pixel values, by property name, every automatic choice resolved.
     pub settings: serde_json::Value,
+    /// The labels have 16 bits, whatever the classes say.
+    #[serde(default)]
+    pub wide: bool,
 }
 
 /// What a sink that keeps parts answers.
@@ -395,6 +428,11 @@ impl<'a> PlanRef<'a> {
 
     pub fn models(&self) -> Option<RunModels> {
         take(self.0, "models")
+    }
+
+    /// What a sink has answered.
+    pub fn answer(&self) -> Option<RunAnswer> {
+        take(self.0, "answer")
     }
 
     pub fn set_preference(&mut self, preference: &Preference) {

@@ -1,12 +1,13 @@
 //! Cleaning a mask of labels: median, opening, closing, hole filling and minimum area, each class by itself.
 //!
 //! Rows go in from top to bottom and come out in the same order, some rows later, as the whole mask would have them; no
-//! more rows are held than [`Recipe::most_rows`] says, however high the mask is. Tiles, files and units of area are not
-//! known here.
+//! more rows are held than [`Recipe::most_rows`] says, however high the mask is. Files and units of area are not known
+//! here.
 
 mod bits;
 mod median;
 mod morphology;
+mod mosaic;
 mod regions;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ use super::{Error, Result};
 use median::Median;
 use morphology::Morphology;
 use regions::{Regions, Rule};
+
+pub use mosaic::{Cleaned, Mosaic};
 
 /// The largest radius of the median, of opening and of closing, in pixels.
 pub const MOST_RADIUS: usize = 255;

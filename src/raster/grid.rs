@@ -166,6 +166,9 @@ pub struct Preference {
     pub resolution: Option<f64>,
     /// Per channel, the pixel value that the models see as 0: what invalid pixels are filled with.
     pub fill: Option<Vec<f64>>,
+    /// Pixels are wanted as labels: a palette's indices, not its colours.
+    #[serde(default)]
+    pub labels: bool,
 }
 
 /// What a user said of a grid.

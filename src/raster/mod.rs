@@ -8,6 +8,7 @@ pub mod clean;
 pub mod error;
 pub mod georeference;
 pub mod grid;
+pub mod legend;
 #[cfg(feature = "raster")]
 mod memory;
 #[cfg(feature = "raster")]
@@ -17,4 +18,5 @@ pub mod source;
 
 pub use error::{Error, Result};
 pub use georeference::{Gcp, Georeference, MaskGrid};
+pub use legend::Legend;
 pub use grid::{Axis, Cell, Grid, Lattice, Preference, Rect, Shard, Work};

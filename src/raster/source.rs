@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
-use super::{Gcp, Georeference, Rect, memory};
+use super::{Gcp, Georeference, Legend, Rect, memory};
 use messages::catch;
 use resample::Scale;
 use units::{Piece, Units};
@@ -239,6 +239,24 @@ impl Source {
         };
         source.fingerprint = source.mark();
         Ok(source)
+    }
+
+    /// The same raster seen as labels, its palette's indices in place of their colours; itself where it shows no palette.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn as_labels(self, options: &Options) -> Result<Source> {
+        match self.palette {
+            Some(_) => Source::open(&Options { bands: Some(self.bands), ..options.clone() }),
+            None => Ok(self),
+        }
+    }
+
+    /// What the labels of a raster of one band are called and painted with, as far as it says so.
+    pub fn legend(&self) -> Option<Legend> {
+        let [band] = self.bands[..] else { return None };
+        let (found, _) = catch(|| legend(&self.dataset, band));
+        found
     }
 
     /// What the raster is now.
@@ -494,6 +512,35 @@ fn palette(dataset: &Dataset, band: usize) -> Option<Vec<[u8; 4]>> {
     (0..table.entry_count()).map(entry).collect::<Option<Vec<_>>>().filter(|colours| !colours.is_empty())
 }
 
+/// Category names and colours of a band, without those at the end of the table that say nothing.
+fn legend(dataset: &Dataset, band: usize) -> Option<Legend> {
+    // No label is 255, and tables have it all the same.
+    const MOST: usize = 255;
+    let mut colours: Vec<[u8; 3]> =
+        palette(dataset, band).unwrap_or_default().iter().map(|[r, g, b, _]| [*r, *g, *b]).take(MOST).collect();
+    let used = colours.iter().rposition(|colour| *colour != [0; 3]).map_or(0, |last| last + 1);
+    colours.truncate(used);
+    let owner = dataset.rasterband(band).ok()?;
+    // SAFETY: the band lives as long as the data set.
+    let names: Vec<String> = texts(unsafe { gdal_sys::GDALGetRasterCategoryNames(owner.c_rasterband()) });
+    (!names.is_empty() || !colours.is_empty()).then_some(Legend { names, colours })
+}
+
+/// The texts of one of GDAL's lists, which may be null.
+fn texts(list: *mut *mut std::ffi::c_char) -> Vec<String> {
+    let mut texts = Vec::new();
+    // SAFETY: GDAL's lists end with null.
+    unsafe {
+        for k in 0.. {
+            if list.is_null() || (*list.add(k)).is_null() {
+                break;
+            }
+            texts.push(std::ffi::CStr::from_ptr(*list.add(k)).to_string_lossy().into_owned());
+        }
+    }
+    texts
+}
+
 fn nodata(dataset: &Dataset, bands: &[usize], wanted: &Nodata) -> Result<Vec<Option<f64>>> {
     Ok(match wanted {
         Nodata::None => vec![None; bands.len()],
@@ -575,16 +622,10 @@ fn georeference(dataset: &Dataset) -> Georeference {
 /// only look do not count: what they say of the raster does.
 fn files(dataset: &Dataset) -> String {
     let (names, _) = catch(|| {
-        // SAFETY: GDAL returns a list that ends with null, or null; it is ours to free.
+        // SAFETY: the data set lives; the list is ours to free.
         unsafe {
             let list = gdal_sys::GDALGetFileList(dataset.c_dataset());
-            let mut names = Vec::new();
-            for k in 0.. {
-                if list.is_null() || (*list.add(k)).is_null() {
-                    break;
-                }
-                names.push(std::ffi::CStr::from_ptr(*list.add(k)).to_string_lossy().into_owned());
-            }
+            let names = texts(list);
             gdal_sys::CSLDestroy(list);
             names
         }

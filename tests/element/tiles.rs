@@ -295,6 +295,7 @@ fn a_plan_learns_what_the_models_want_and_what_they_are() {
         region: Rect::new(0, 0, 100, 100),
         mask_grid: None,
         shard: Shard::default(),
+        labels: None,
     };
     assert!(Plan::run(&request).send(&src));
     let models = seen.lock().unwrap().take().unwrap();

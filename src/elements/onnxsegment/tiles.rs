@@ -109,5 +109,5 @@ pub fn run_models(ensemble: &Ensemble, palette: &Palette) -> Result<RunModels> {
     settings["uncertainty-kind"] = info.uncertainty.as_str().into();
     settings["class-names"] = info.class_names.clone().into();
     settings["model"] = facts.collect();
-    Ok(RunModels { info, settings })
+    Ok(RunModels { info, settings, wide: false })
 }

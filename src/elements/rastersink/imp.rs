@@ -329,9 +329,8 @@ impl RasterSink {
     /// Agrees on a run that a source announces, or refuses it.
     fn answer(&self, request: &RunRequest, models: Option<RunModels>) -> Option<RunAnswer> {
         let wanted = lock(&self.state).wanted.clone()?;
-        let (info, settings) = models.map_or((None, serde_json::Value::Null), |m| (Some(m.info), m.settings));
         let cores = wanted.blend == Blend::Crop;
-        Some(match self.begin(wanted, request, info, settings) {
+        Some(match self.begin(wanted, request, models) {
             Ok(run) => {
                 let to_do = run.cells.wanted();
                 let done = run.work.cells().into_iter().filter(|cell| !to_do.contains(cell)).collect();
@@ -347,14 +346,10 @@ impl RasterSink {
     }
 
     /// Opens the parts of a run.
-    fn begin(
-        &self,
-        wanted: Arc<Wanted>,
-        request: &RunRequest,
-        info: Option<SegmentationInfo>,
-        settings: serde_json::Value,
-    ) -> Result<Run> {
-        let label_depth = products::label_depth(info.as_ref())?;
+    fn begin(&self, wanted: Arc<Wanted>, request: &RunRequest, models: Option<RunModels>) -> Result<Run> {
+        let wide = models.as_ref().is_some_and(|models| models.wide);
+        let (info, settings) = models.map_or((None, serde_json::Value::Null), |m| (Some(m.info), m.settings));
+        let label_depth = if wide { Depth::U16 } else { products::label_depth(info.as_ref())? };
         let depth = |kind| if kind == Kind::Labels { label_depth } else { wanted.depth };
         let product = |(kind, path): &(Kind, PathBuf)| Product { kind: *kind, depth: depth(*kind), path: path.clone() };
         let all: Vec<Product> = wanted.outputs.iter().map(product).collect();
@@ -419,9 +414,10 @@ impl RasterSink {
             region: meta.grid.bounds(),
             mask_grid: None,
             shard: Shard::default(),
+            labels: None,
         };
-        let settings = state.info.as_ref().map_or(serde_json::Value::Null, SegmentationInfo::settings);
-        self.begin(wanted, &request, state.info.clone(), settings)
+        let models = state.info.clone().map(|info| RunModels { settings: info.settings(), info, wide: false });
+        self.begin(wanted, &request, models)
     }
 
     /// Takes a tile.

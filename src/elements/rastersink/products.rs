@@ -179,6 +179,12 @@ fn metadata(kind: Kind, info: Option<&SegmentationInfo>, blend: &str) -> Vec<(St
     ];
     let Some(info) = info else { return all };
     let mut add = |name: &str, value: String| all.push((format!("ONNXSEGMENT_{name}"), value));
+    if let Some(names) = info.class_names.as_ref().filter(|names| names.iter().any(|name| !name.is_empty())) {
+        add("CLASSES", names.join(","));
+    }
+    if info.models.is_empty() {
+        return all;
+    }
     let join = |items: Vec<&str>| items.join(",");
     add("MODELS", join(info.models.iter().map(|m| m.file.as_str()).collect()));
     add("SHA256", join(info.models.iter().map(|m| m.sha256.as_str()).collect()));
@@ -189,9 +195,6 @@ fn metadata(kind: Kind, info: Option<&SegmentationInfo>, blend: &str) -> Vec<(St
     add("MERGE_DOMAIN", info.domain.clone());
     if let Some(threshold) = info.threshold.text() {
         add("THRESHOLD", threshold);
-    }
-    if let Some(names) = &info.class_names {
-        add("CLASSES", names.join(","));
     }
     if kind == Kind::Uncertainty {
         add("UNCERTAINTY", info.uncertainty.clone());

@@ -17,7 +17,7 @@ use super::settings::{Region, SPECS, Settings, Wanted};
 use super::{CAT, Grid as GridChoice};
 use crate::elements;
 use crate::elements::caps::{self, RasterFormat};
-use crate::elements::meta::{Plan, RasterInfo, RunAnswer, RunRequest, TileMeta};
+use crate::elements::meta::{Plan, RasterInfo, RunAnswer, RunRequest, SourceLabels, TileMeta};
 use crate::engine::lock;
 use crate::engine::pixels::Sample;
 use crate::raster::grid::{Preference, Work};
@@ -452,6 +452,9 @@ impl RasterSrc {
         let answered = plan.send(pad);
         let preference = plan.preferred().filter(|_| answered).unwrap_or_default();
         gst::debug!(CAT, imp = self, "{preference:?}");
+        if preference.labels {
+            source = source.as_labels(&wanted.options)?;
+        }
 
         let own = source.info().clone();
         self.warn_of_place(&own);
@@ -473,6 +476,10 @@ impl RasterSrc {
         let format = Format::of(&info);
         self.check_format(format, &grid)?;
 
+        let labels = preference.labels.then(|| SourceLabels {
+            wide: format == Format::Video(VideoFormat::Gray16Le),
+            legend: source.legend(),
+        });
         let mut mark = source.fingerprint().clone();
         mark["fill"] = fill.clone().into();
         let request = RunRequest {
@@ -483,6 +490,7 @@ impl RasterSrc {
             region,
             mask_grid,
             shard: wanted.shard,
+            labels: labels.clone(),
         };
         let mut plan = Plan::run(&request);
         let answered = plan.send(pad);
@@ -514,6 +522,8 @@ impl RasterSrc {
             height: info.height,
             nodata: info.nodata,
             georeference: info.georeference,
+            ground: info.ground,
+            legend: labels.and_then(|labels| labels.legend),
         };
         let first = lock(&self.state).first;
         let reader = ReadAhead::start(source, reading, first)?;

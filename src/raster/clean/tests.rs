@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::raster::{Axis, Grid, Rect};
 
 type Mask = Vec<Vec<u16>>;
 
@@ -233,8 +234,48 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     )
 }
 
+/// The mask cleaned by tiles; where they did not come, 9999.
+fn by_tiles(recipe: &Recipe, mask: &Mask, (tile_width, tile_height): (i64, i64), region: Rect) -> Mask {
+    let axis = |length: usize, tile| Axis { length: length as i64, tile, overlap: 0, multiple: 1, fixed: false };
+    let grid = Grid { x: axis(mask[0].len(), tile_width), y: axis(mask.len(), tile_height) };
+    let mut mosaic = Mosaic::new(recipe, grid, region).unwrap();
+    let mut found = vec![vec![9999; mask[0].len()]; mask.len()];
+    let (mut come, mut gone) = (Vec::new(), Vec::new());
+    while let Some(index) = mosaic.due() {
+        come.push(index);
+        let part = mosaic.part(index);
+        let rows = part.y as usize..part.bottom() as usize;
+        let labels: Vec<u16> = rows.flat_map(|y| &mask[y][part.x as usize..part.right() as usize]).copied().collect();
+        let take = |cleaned: Cleaned| {
+            gone.push(cleaned.index);
+            let Rect { x, y, width, .. } = cleaned.rect;
+            for (k, row) in cleaned.labels.chunks(width as usize).enumerate() {
+                found[y as usize + k][x as usize..(x + width) as usize].copy_from_slice(row);
+            }
+        };
+        mosaic.add(&labels, take).unwrap();
+    }
+    assert_eq!((come.len(), come), (mosaic.count(), gone));
+    found
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn tiles_give_what_the_whole_gives(
+        recipe in recipes(), mask in masks(), tile in (1i64..40, 1i64..30), (x, y, w, h) in (0i64..70, 0i64..24, 1i64..70, 1i64..24),
+        whole in any::<bool>(),
+    ) {
+        let bounds = Rect::new(0, 0, mask[0].len() as i64, mask.len() as i64);
+        let region = if whole { bounds } else { Rect::new(x % bounds.width, y % bounds.height, w, h).intersect(&bounds) };
+        let found = by_tiles(&recipe, &mask, tile, region);
+        let of = |mask: &Mask| -> Mask {
+            let row = |y: i64| mask[y as usize][region.x as usize..region.right() as usize].to_vec();
+            (region.y..region.bottom()).map(row).collect()
+        };
+        prop_assert_eq!(of(&found), clean(&recipe, &of(&mask)));
+    }
+
     #[test]
     fn rows_give_what_the_definitions_say_of_the_whole(recipe in recipes(), mask in masks()) {
         prop_assert_eq!(clean(&recipe, &mask), plainly(&recipe, &mask));
@@ -300,4 +341,12 @@ fn a_picture_is_no_mask() {
     assert!(error.contains("more than 1024 labels") && error.contains("`classes`"), "{error}");
     let some = Recipe { classes: Some(vec![30, 60]), ..recipe };
     Cleaner::new(&some, 2000).push(row, |_| {}).unwrap();
+}
+
+#[test]
+fn tiles_that_overlap_are_refused() {
+    let axis = Axis { length: 100, tile: 32, overlap: 8, multiple: 1, fixed: false };
+    let grid = Grid { x: axis, y: axis };
+    let error = Mosaic::new(&Recipe::default(), grid, grid.bounds()).err().unwrap().to_string();
+    assert!(error.contains("overlap by 8 pixels") && error.contains("rastersrc overlap=0"), "{error}");
 }
