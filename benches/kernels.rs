@@ -7,6 +7,7 @@ use gstonnxsegment::engine::pixels::{Band, Conversion, FrameFormat, FrameView, S
 use gstonnxsegment::engine::spec::{ElementType, Form, Link};
 use gstonnxsegment::engine::tta::{Transform, gather};
 use gstonnxsegment::engine::views::{self, Canvas, Depth};
+use gstonnxsegment::raster::clean::{Cleaner, Recipe};
 
 const SIDE: usize = 512;
 
@@ -99,5 +100,39 @@ fn masks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(kernels, conversion, transforms, merges, masks);
+/// A mask of round blots, as buildings are, with a speck or a gap in every fiftieth pixel.
+fn cleaning(c: &mut Criterion) {
+    let mut group = c.benchmark_group("maskclean");
+    group.throughput(Throughput::Elements((SIDE * SIDE) as u64));
+    let label = |x: usize, y: usize| {
+        let (dx, dy) = ((x % 64).abs_diff(32), (y % 64).abs_diff(32));
+        let speck = (x * 7919 + y * 104_729).is_multiple_of(50);
+        u16::from((dx * dx + dy * dy < 400) != speck)
+    };
+    let rows: Vec<Vec<u16>> = (0..SIDE).map(|y| (0..SIDE).map(|x| label(x, y)).collect()).collect();
+    let off = Recipe::default();
+    for (name, recipe) in [
+        ("median of radius 2", Recipe { median: 2, ..off.clone() }),
+        ("opening by a disk of radius 5", Recipe { opening: 5, ..off.clone() }),
+        ("closing by a disk of radius 5", Recipe { closing: 5, ..off.clone() }),
+        ("holes up to 50 pixels", Recipe { hole_area: 50, ..off.clone() }),
+        ("regions from 50 pixels on", Recipe { min_area: 50, ..off.clone() }),
+        ("all of it", Recipe { median: 1, opening: 1, closing: 1, hole_area: 50, min_area: 50, ..off.clone() }),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut cleaner = Cleaner::new(&recipe, SIDE);
+                let mut pixels = 0;
+                for row in &rows {
+                    cleaner.push(row.clone(), |row| pixels += row.len()).expect("two labels are not too many");
+                }
+                cleaner.finish(|row| pixels += row.len());
+                pixels
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(kernels, conversion, transforms, merges, masks, cleaning);
 criterion_main!(kernels);

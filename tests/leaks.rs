@@ -101,6 +101,19 @@ fn the_traced_pipeline() {
         pipeline.seek_simple(gst::SeekFlags::FLUSH, common::time(2)).unwrap();
         pipeline.finish();
     }
+    {
+        // A mosaic that is flushed in its middle, and one that ends there.
+        let pipeline = common::launch(
+            "videotestsrc num-buffers=9 ! video/x-raw,format=RGB,width=75,height=50 ! tilesplit tile-size=32 overlap=0 name=split \
+             ! onnxsegment model-file={sigmoid} ! maskclean median=1 opening=1 closing=1 hole-area=9 min-area=9 \
+             ! fakesink sync=false",
+        );
+        pipeline.reach(gst::State::Paused);
+        pipeline.seek_simple(gst::SeekFlags::FLUSH, common::time(2)).unwrap();
+        pipeline.reach(gst::State::Playing);
+        pipeline.set_state(gst::State::Null).unwrap();
+        pipeline.finish();
+    }
     #[cfg(feature = "raster")]
     rasters();
     drop(watchdog);
@@ -143,5 +156,10 @@ fn rasters() {
     drop(stopped);
     assert!(matches!(run("blend=hann").run(), common::End::Error(..)));
     run("").finish();
+    common::launch(&format!(
+        "rastersrc location={0} tile-size=32 ! maskclean opening=1 min-area=9 ! rastersink location={0}.clean.tif",
+        output.display()
+    ))
+    .finish();
     std::fs::remove_dir_all(&folder).unwrap();
 }

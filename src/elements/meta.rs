@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::engine::cascade::Cascade;
 use crate::engine::decide::Threshold;
 use crate::raster::grid::Tile;
-use crate::raster::{Axis, Cell, Error, Georeference, Grid, Lattice, Legend, MaskGrid, Preference, Rect, Result, Shard};
+use crate::raster::{
+    Axis, Cell, Error, Georeference, Grid, Lattice, Legend, MaskGrid, Preference, Rect, Result, Shard,
+};
 
 /// Name of the tile meta.
 pub const TILE: &str = "GstRasterTileMeta";
@@ -317,8 +319,9 @@ impl SegmentationInfo {
 
 /// The query `GstRasterPlan`, by which a tiler and what follows it agree before the first tile. It goes out twice:
 ///
-/// 1. [`Plan::preference`]: the models add what they would have of tiles ([`Preference`]). Nobody else need answer.
-/// 2. [`Plan::run`]: with everything resolved. `onnxsegment` adds models and settings; a sink that keeps parts checks
+/// 1. [`Plan::preference`]: the models, or `maskclean` where labels are read, add what they would have of tiles
+///    ([`Preference`]). Nobody else need answer.
+/// 2. [`Plan::run`]: with everything resolved. `onnxsegment` and `maskclean` add models and settings; a sink that keeps parts checks
 ///    that they belong to this run and answers with its lattice and the parts that are finished, or refuses.
 pub struct Plan {
     query: gst::query::Custom<gst::Query>,

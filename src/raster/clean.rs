@@ -160,7 +160,8 @@ impl Cleaner {
         if recipe.median > 0 {
             steps.push(Box::new(Median::new(recipe.median, selection.clone(), width)));
         }
-        for (radius, kind) in [(recipe.opening, morphology::Kind::Opening), (recipe.closing, morphology::Kind::Closing)] {
+        for (radius, kind) in [(recipe.opening, morphology::Kind::Opening), (recipe.closing, morphology::Kind::Closing)]
+        {
             if radius > 0 {
                 steps.push(Box::new(Morphology::new(kind, recipe.shape, radius, selection.clone(), width)));
             }

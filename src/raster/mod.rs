@@ -18,5 +18,5 @@ pub mod source;
 
 pub use error::{Error, Result};
 pub use georeference::{Gcp, Georeference, MaskGrid};
-pub use legend::Legend;
 pub use grid::{Axis, Cell, Grid, Lattice, Preference, Rect, Shard, Work};
+pub use legend::Legend;

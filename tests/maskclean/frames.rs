@@ -144,7 +144,8 @@ fn colours_and_scores_are_not_its_business() {
     let _w = start();
     let element = gst::ElementFactory::make("maskclean").build().unwrap();
     let pad = element.static_pad("sink").unwrap();
-    for refused in ["video/x-raw,format=RGB", "video/x-raw,format=GRAY16_BE", "raster/x-raw,format=F32LE,layout=planar"] {
+    for refused in ["video/x-raw,format=RGB", "video/x-raw,format=GRAY16_BE", "raster/x-raw,format=F32LE,layout=planar"]
+    {
         assert!(!pad.query_caps(None).can_intersect(&refused.parse::<gst::Caps>().unwrap()), "{refused}");
     }
 }

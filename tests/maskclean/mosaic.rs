@@ -8,10 +8,10 @@ use gst::prelude::*;
 
 use gstonnxsegment::raster::clean::Recipe;
 
+use crate::Mask;
 use crate::common::{self, End, Pipeline};
 use crate::golden;
 use crate::raster::{Folder, Raster};
-use crate::Mask;
 
 const PROPERTIES: &str = "opening=1 closing=2 hole-area=12 min-area=15";
 
@@ -150,8 +150,10 @@ fn a_mask_with_a_palette_stays_one_with_its_colours_and_names() {
     file.close().unwrap();
     assert_eq!(plain, source);
 
-    common::launch(&format!("rastersrc location={source} tile-size=32 ! maskclean {PROPERTIES} ! rastersink location={out}"))
-        .finish();
+    common::launch(&format!(
+        "rastersrc location={source} tile-size=32 ! maskclean {PROPERTIES} ! rastersink location={out}"
+    ))
+    .finish();
     assert!(read(&out) == mask.cleaned(&recipe()));
     let file = Dataset::open(&out).unwrap();
     let band = file.rasterband(1).unwrap();
@@ -192,8 +194,10 @@ fn nodata_of_the_source_is_nodata_whatever_its_value() {
     let folder = Folder::new("clean-nodata");
     let mask = Mask::blots((150, 100), 7);
     let (source, out) = (write(&folder, &mask, |v| if v == 65535 { 9 } else { v as u8 }, 9.0), folder.path("out.tif"));
-    common::launch(&format!("rastersrc location={source} tile-size=24 ! maskclean {PROPERTIES} ! rastersink location={out}"))
-        .finish();
+    common::launch(&format!(
+        "rastersrc location={source} tile-size=24 ! maskclean {PROPERTIES} ! rastersink location={out}"
+    ))
+    .finish();
     assert!(read(&out) == mask.cleaned(&recipe()));
 }
 
@@ -233,6 +237,34 @@ fn a_run_that_is_resumed_reads_every_tile_and_gives_the_same_pixels() {
     assert_eq!(stats("source").get::<u64>("sent"), Ok(450));
     assert!(read(&out) == mask.cleaned(&recipe()));
     assert!(!Path::new(&parts).exists());
+}
+
+#[test]
+fn a_run_whose_parts_are_all_there_is_finished_without_a_tile() {
+    let _w = common::start();
+    let folder = Folder::new("clean-finish");
+    let mask = Mask::blots((100, 80), 11);
+    let (source, out) = (write_8(&folder, &mask), folder.path("out.tif"));
+    let run = |settings: &str| {
+        let pipeline = common::launch(&format!(
+            "rastersrc location={source} tile-size=32 ! maskclean {PROPERTIES} ! rastersink name=sink location={out} {settings}"
+        ));
+        pipeline.finish();
+        pipeline.get("sink").property::<gst::Structure>("stats").get::<u64>("tiles").unwrap()
+    };
+    assert_eq!((run("finish=false"), run("")), (12, 0));
+    assert!(read(&out) == mask.cleaned(&recipe()));
+}
+
+#[test]
+fn labels_are_not_averaged() {
+    let _w = common::start();
+    let folder = Folder::new("clean-resolution");
+    let (source, out) = (write_8(&folder, &Mask::blots((100, 80), 12)), folder.path("out.tif"));
+    let found = error(&common::launch(&format!(
+        "rastersrc location={source} resolution=2 ! maskclean ! rastersink location={out}"
+    )));
+    assert!(found.starts_with("resolution=2: would average labels"), "{found}");
 }
 
 #[test]

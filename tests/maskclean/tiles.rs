@@ -211,7 +211,10 @@ fn tiles_without_their_place_are_one_error() {
     let mut h = cleaner("");
     h.push_event(RasterInfo { width: 60, height: 40, ..RasterInfo::default() }.event());
     let text = error_of(&mut h, bare);
-    assert!(text.contains("a buffer of 20x20 pixels without GstRasterTileMeta has come, of a raster of 60x40"), "{text}");
+    assert!(
+        text.contains("a buffer of 20x20 pixels without GstRasterTileMeta has come, of a raster of 60x40"),
+        "{text}"
+    );
 }
 
 #[test]

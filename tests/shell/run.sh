@@ -155,6 +155,10 @@ whole() { # TTA: the same in one run, by tiles of the same size
 }
 check_mosaic_shards() { labels out/mosaic-shards.tif 900 900 733601 && whole flips && same out/whole.tif out/mosaic-shards.tif; }
 check_mosaic_resume() { labels out/mosaic-resume.tif 900 900 733601 && whole d4 && same out/whole.tif out/mosaic-resume.tif; }
+check_clean() {
+  labels out/clean.tif 900 900 733601 && labels out/clean-before.tif 900 900 733601 &&
+    ! same out/clean-before.tif out/clean.tif 2>/dev/null && size out/clean.png 1810 900
+}
 check_big_picture() { size out/big-picture.png 900 900 && mask out/big-picture.png 0 255; }
 check_other() { [ -n "$(find out -newer "$work/started" -type f)" ] || fail "it wrote nothing into out/"; }
 

@@ -489,7 +489,13 @@ impl Stream {
     }
 
     /// The labels of a part of a frame.
-    fn labels(&mut self, buffer: &gst::Buffer, info: &VideoInfo, part: Rect, recipe: &Recipe) -> Result<Vec<u16>, Fault> {
+    fn labels(
+        &mut self,
+        buffer: &gst::Buffer,
+        info: &VideoInfo,
+        part: Rect,
+        recipe: &Recipe,
+    ) -> Result<Vec<u16>, Fault> {
         let frame = MappedFrame::new(buffer.clone(), &Pixels::Video(info.clone()));
         let unreadable = || fault("a mask is smaller than its caps say; take out what changes its memory");
         let frame = frame.ok_or_else(unreadable)?;

@@ -476,10 +476,9 @@ impl RasterSrc {
         let format = Format::of(&info);
         self.check_format(format, &grid)?;
 
-        let labels = preference.labels.then(|| SourceLabels {
-            wide: format == Format::Video(VideoFormat::Gray16Le),
-            legend: source.legend(),
-        });
+        let labels = preference
+            .labels
+            .then(|| SourceLabels { wide: format == Format::Video(VideoFormat::Gray16Le), legend: source.legend() });
         let mut mark = source.fingerprint().clone();
         mark["fill"] = fill.clone().into();
         let request = RunRequest {
@@ -534,6 +533,11 @@ impl RasterSrc {
     fn resample(&self, source: &mut Source, settings: &Settings, preference: &Preference) -> Result<bool> {
         if settings.resolution == 0.0 {
             return Ok(false);
+        }
+        if settings.resolution > 0.0 && preference.labels {
+            let problem = "would average labels, which are no amounts; use resolution=0, and resample the mask by its \
+                           nearest pixels, as gdalwarp does";
+            return Err(Error::setting("resolution", settings.resolution, problem));
         }
         if settings.resolution > 0.0 {
             return source.resample(settings.resolution);

@@ -49,7 +49,11 @@ impl Pass {
             let mut next = bits.clone();
             for (reach, rows) in rows.iter().enumerate() {
                 if reach > 0 {
-                    if *erodes { bits.shrink(&mut next) } else { bits.grow(&mut next) }
+                    if *erodes {
+                        bits.shrink(&mut next)
+                    } else {
+                        bits.grow(&mut next)
+                    }
                     std::mem::swap(&mut bits, &mut next);
                 }
                 for row in rows {
@@ -58,7 +62,11 @@ impl Pass {
                     let planes = &mut pending[*row];
                     match planes.iter_mut().find(|plane| plane.label == label) {
                         Some(plane) => {
-                            if *erodes { plane.bits.and(&bits) } else { plane.bits.or(&bits) }
+                            if *erodes {
+                                plane.bits.and(&bits)
+                            } else {
+                                plane.bits.or(&bits)
+                            }
                             plane.rows += 1;
                         }
                         None if begins => planes.push(Plane { label, bits: bits.clone(), rows: 1 }),
@@ -94,7 +102,8 @@ impl Morphology {
         let (first, second) =
             (Pass::new(kind == Kind::Opening, shape, radius), Pass::new(kind == Kind::Closing, shape, radius));
         let rows = VecDeque::new();
-        let mut new = Morphology { kind, shape, radius, selection, width, first, second, early: (radius, 2 * radius), rows };
+        let mut new =
+            Morphology { kind, shape, radius, selection, width, first, second, early: (radius, 2 * radius), rows };
         for _ in 0..radius {
             new.advance(Vec::new());
         }

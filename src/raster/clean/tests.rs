@@ -114,7 +114,9 @@ impl Plain<'_> {
         for (x, y) in self.places().filter(|(x, y)| self.at(*x, *y) == Some(self.recipe.background)) {
             // Every shape that covers the pixel meets the class.
             let closed = |label: &&u16| {
-                shape.iter().all(|(dx, dy)| shape.iter().any(|(ex, ey)| self.at(x + dx + ex, y + dy + ey) == Some(**label)))
+                shape
+                    .iter()
+                    .all(|(dx, dy)| shape.iter().any(|(ex, ey)| self.at(x + dx + ex, y + dy + ey) == Some(**label)))
             };
             changes.extend(classes.iter().find(closed).map(|label| (x, y, *label)));
         }
@@ -284,13 +286,16 @@ proptest! {
 
 /// A mask, drawn.
 fn drawn(text: &str) -> Mask {
-    text.split_whitespace().map(|row| row.bytes().map(|b| if b == b'.' { 0 } else { u16::from(b - b'0') }).collect()).collect()
+    text.split_whitespace()
+        .map(|row| row.bytes().map(|b| if b == b'.' { 0 } else { u16::from(b - b'0') }).collect())
+        .collect()
 }
 
 #[test]
 fn a_cleaner_takes_one_mask_after_another() {
     let recipe = Recipe { median: 1, opening: 1, closing: 1, hole_area: 3, min_area: 4, ..Recipe::default() };
-    let masks = [drawn("11111 11.11 11111 11111 22222 22222 22222"), drawn("..... .111. .111. .111. ....."), drawn("1")];
+    let masks =
+        [drawn("11111 11.11 11111 11111 22222 22222 22222"), drawn("..... .111. .111. .111. ....."), drawn("1")];
     let mut cleaner = Cleaner::new(&recipe, 5);
     for mask in [&masks[0], &masks[1], &masks[0]] {
         let mut found = Mask::new();
