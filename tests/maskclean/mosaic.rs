@@ -145,7 +145,6 @@ fn a_mask_with_a_palette_stays_one_with_its_colours_and_names() {
     let mut list: Vec<_> = names.iter().map(|name| name.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect();
     // SAFETY: the band lives, and the list of texts ends with null.
     unsafe { gdal_sys::GDALSetRasterCategoryNames(band.c_rasterband(), list.as_mut_ptr()) };
-    drop(band);
     file.flush_cache().unwrap();
     file.close().unwrap();
     assert_eq!(plain, source);
