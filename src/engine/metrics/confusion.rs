@@ -7,7 +7,7 @@ use super::super::decide::{NODATA, NODATA_16};
 use super::super::error::{Error, Result, count};
 
 /// More classes than this are taken for a mistake: the matrix would fill the memory.
-pub const MAX_CLASSES: usize = 4096;
+pub const MAX_CLASSES: usize = 1024;
 
 /// Agreement of one class over some pixels, or over some objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -351,7 +351,7 @@ mod tests {
         confusion.add(&[0u8, 1, 1], &[0u8, 0, 1]).unwrap();
         confusion.grow(3).unwrap();
         assert_eq!(confusion.rows().collect::<Vec<_>>(), [[1, 1, 0], [0, 1, 0], [0, 0, 0]]);
-        assert!(confusion.grow(MAX_CLASSES + 1).unwrap_err().to_string().contains("label 4096 was found"));
+        assert!(confusion.grow(MAX_CLASSES + 1).unwrap_err().to_string().contains("label 1024 was found"));
         assert_eq!(confusion.classes(), 3);
     }
 
