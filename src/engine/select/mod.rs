@@ -5,7 +5,6 @@
 //! that they get the scores that the element would give. Reading scenes and showing results is the command line's.
 
 mod candidate;
-pub mod config;
 mod ground;
 mod passes;
 mod search;

@@ -200,9 +200,13 @@ impl Search<'_> {
     }
 
     fn temperatures(&mut self) -> Result<()> {
-        // Of a single pass a temperature moves no label.
-        for candidate in self.front().into_iter().filter(|candidate| candidate.passes() > 1) {
-            if self.study.has_fits(&candidate) {
+        for candidate in self.front() {
+            // Of a single pass a temperature moves no label, and folds are scored one by one.
+            let merged = match self.study.basis() {
+                Basis::Shared => candidate.passes(),
+                Basis::Folds => candidate.transforms.len(),
+            };
+            if merged > 1 && self.study.has_fits(&candidate) {
                 self.try_one(Candidate { calibrated: true, ..candidate })?;
             }
         }

@@ -129,7 +129,9 @@ pub struct Selection {
 pub struct Study {
     general: Settings,
     options: Options,
-    pub(super) classes: Vec<usize>,
+    /// Classes whose mean IoU is the score.
+    pub classes: Vec<usize>,
+    class_names: Option<Vec<String>>,
     members: Vec<Kept>,
     pub names: Vec<String>,
     /// Each member's own pixels.
@@ -181,7 +183,7 @@ impl Study {
         }
         let all: Vec<&Member> = members.iter().map(Kept::member).collect();
         let (channels, _) = ensemble::agree_on_classes(&all, Domain::Probability, settings)?;
-        ensemble::agree_on_names(&all, channels, settings)?;
+        let class_names = ensemble::agree_on_names(&all, channels, settings)?;
 
         let known = |area: &Area| area.pixels().filter_map(|pixel| truth.classes[pixel]).max().unwrap_or(0);
         let largest = areas.iter().map(known).max().unwrap_or(0);
@@ -223,6 +225,7 @@ impl Study {
             fits: vec![None; members.len()],
             options,
             classes,
+            class_names,
             members,
             names,
             own,
@@ -287,8 +290,12 @@ impl Study {
         self.members.len()
     }
 
-    pub(super) fn options(&self) -> &Options {
+    pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.class_names.as_deref()
     }
 
     /// What candidates are scored on.

@@ -1,1 +1,0 @@
-//! A candidate as a `config-file`.
