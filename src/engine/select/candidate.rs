@@ -46,6 +46,11 @@ impl Candidate {
         self.members.len() * self.transforms.len()
     }
 
+    /// Whether it holds numbers that were fitted on the pixels at hand.
+    pub fn is_fitted(&self) -> bool {
+        self.calibrated || self.cut != Cut::Stated
+    }
+
     /// Everything but the members, in words: `flips, mean of logits, temperatures, threshold 0.34`.
     pub fn words(&self) -> String {
         let mut words = vec![match self.transforms.len() {

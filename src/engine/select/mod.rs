@@ -13,7 +13,7 @@ pub mod temperature;
 mod unseen;
 pub mod windows;
 
-pub use candidate::{Candidate, Cut, Score};
+pub use candidate::{Candidate, Cut, Score, score};
 pub use ground::Truth;
 pub use study::{Basis, Cost, Fit, MemberReport, Options, Row, Selection, Study};
 pub use unseen::{Judged, Unseen, labels};

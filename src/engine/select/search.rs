@@ -7,6 +7,10 @@
 //! 3. Fitted temperatures, for the front of all so far.
 //! 4. Fitted thresholds of two classes, for the front of all so far.
 //!
+//! Of all candidates whose score lies within the best one's interval the cheapest is taken. Among equally cheap ones it is the
+//! one of the highest score; one with a fitted number only where it is better than the best without by more than chance (the
+//! interval of their difference lies above 0).
+//!
 //! Folds are not compared with each other, and always run all. Their stages 1, 3 and 4 go over transforms alone; merges of
 //! members cannot be scored where no pixel is unseen by two.
 
@@ -15,7 +19,7 @@ use super::ground::{scored, sum};
 use super::study::{Basis, Row, Selection, Study};
 use crate::engine::error::{Error, Result};
 use crate::engine::merge::{Domain, Merge};
-use crate::engine::metrics::{ClassCounts, bootstrap};
+use crate::engine::metrics::{ClassCounts, Interval, bootstrap};
 use crate::engine::settings::Named;
 use crate::engine::tta::Transform;
 
@@ -54,9 +58,17 @@ pub fn select(study: &Study) -> Result<Selection> {
     let best =
         *order.first().ok_or_else(|| Error::setting("tta", "", "no set of transforms is one that the models take"))?;
     let least = scored(&rows[best].blocks, &study.classes, study.options()).map_or(0.0, |score| score.interval.0);
-    // The order is by score: the first of the cheapest is the best of them.
-    let good = order.iter().copied().filter(|row| rows[*row].iou >= least);
-    let chosen = good.min_by(|a, b| cost(&rows, *a, *b)).unwrap_or(best);
+    let good: Vec<usize> = order.iter().copied().filter(|row| rows[*row].iou >= least).collect();
+    let cheapest = good.iter().map(|row| rows[*row].cost).fold(f64::INFINITY, f64::min);
+    let cheap = || good.iter().copied().filter(|row| rows[*row].cost == cheapest);
+    // By score, so that the first is the best.
+    let plain = cheap().find(|row| !rows[*row].candidate.is_fitted());
+    let better = |row: &usize| match plain {
+        Some(plain) => difference(study, &rows[*row], &rows[plain]).is_some_and(|(_, (low, _))| low > 0.0),
+        None => true,
+    };
+    let fitted = cheap().filter(|row| rows[*row].candidate.is_fitted()).find(better);
+    let chosen = fitted.or(plain).unwrap_or(best);
 
     let plain = |m: usize| Candidate::plain(vec![m], vec![Transform::Identity]);
     let alone = |m: &usize| members[*m].score.map_or(f64::NEG_INFINITY, |score| score.iou);
@@ -66,6 +78,7 @@ pub fn select(study: &Study) -> Result<Selection> {
     listed.extend(
         (0..rows.len()).filter(|row| rows[*row].candidate.passes() == 1 && rows[*row].candidate.cut == Cut::Stated),
     );
+    listed.extend((0..rows.len()).filter(|row| rows[*row].candidate.is_fitted()));
     listed.extend([best, chosen]);
     intervals(study, &mut rows, &listed, best);
     Ok(Selection {
@@ -98,26 +111,30 @@ fn front(rows: &[Row]) -> Vec<usize> {
     order
 }
 
-/// Bootstraps some rows: each with the best one, so that both see the same draws.
+/// Bootstraps some rows, each with the best one.
 fn intervals(study: &Study, rows: &mut [Row], listed: &[usize], best: usize) {
-    let (classes, options) = (&study.classes, study.options());
-    let best = rows[best].blocks.clone();
+    let best = rows[best].clone();
     for row in listed {
-        let row = &mut rows[*row];
-        if row.intervals.is_some() {
-            continue;
+        if rows[*row].intervals.is_none() {
+            rows[*row].intervals = difference(study, &rows[*row], &best);
         }
-        let pairs: Vec<Pair> =
-            row.blocks.iter().cloned().zip(best.iter().cloned()).map(|(own, best)| Pair(own, best)).collect();
-        let drawn = bootstrap(&pairs, options.resamples, options.seed, |Pair(own, best)| {
-            let (own, best) = (score(own, classes), score(best, classes));
-            vec![own, own.zip(best).map(|(own, best)| own - best)]
-        });
-        row.intervals = drawn[0].zip(drawn[1]);
     }
 }
 
-/// A candidate's counts and the best one's.
+/// The interval of a row's score, and that of how much it is higher than another's: both see the same draws. `None` where no
+/// draw has a pixel that counts.
+fn difference(study: &Study, row: &Row, other: &Row) -> Option<(Interval, Interval)> {
+    let (classes, options) = (&study.classes, study.options());
+    let pairs: Vec<Pair> =
+        row.blocks.iter().cloned().zip(other.blocks.iter().cloned()).map(|(a, b)| Pair(a, b)).collect();
+    let drawn = bootstrap(&pairs, options.resamples, options.seed, |Pair(row, other)| {
+        let (row, other) = (score(row, classes), score(other, classes));
+        vec![row, row.zip(other).map(|(row, other)| row - other)]
+    });
+    drawn[0].zip(drawn[1])
+}
+
+/// What two candidates count in one block.
 #[derive(Default)]
 struct Pair(ClassCounts, ClassCounts);
 
@@ -190,7 +207,10 @@ impl Search<'_> {
                 for (_, domain) in Domain::NAMES {
                     let other = Candidate { merge: *merge, domain: *domain, ..candidate.clone() };
                     // What the models cannot be merged by is no candidate.
-                    if other != candidate && self.study.rule(&other.members, *merge, *domain).is_ok() {
+                    let Ok((channels, _)) = self.study.rule(&other.members, *merge, *domain) else { continue };
+                    // The largest logit of one channel is the logit of the largest probability.
+                    let same = *domain == Domain::Logit && channels == Some(1) && !merge.weighs();
+                    if other != candidate && !same {
                         self.try_one(other)?;
                     }
                 }

@@ -178,7 +178,17 @@ impl Study {
                     ),
                 ));
             }
-            members.push(Kept::open(settings, member, area.pixels().collect())?);
+            let kept = Kept::open(settings, member, area.pixels().collect())?;
+            let input = &kept.member().spec.input;
+            let (w, h) = (input.width.unwrap_or(format.width), input.height.unwrap_or(format.height));
+            if (w, h) != (format.width, format.height) {
+                let problem = format!(
+                    "{name} takes images of {w}x{h} pixels only, and models run over the scene as a whole; cut the scene and its \
+                     truth to that size, or export the model with dynamic height and width"
+                );
+                return Err(Error::setting("image", format!("{}x{}", format.width, format.height), problem));
+            }
+            members.push(kept);
             areas.push(area);
         }
         let all: Vec<&Member> = members.iter().map(Kept::member).collect();

@@ -188,7 +188,7 @@ fn with_bars(selection: &Selection) -> Vec<usize> {
     let rows = &selection.rows;
     let beaten = |k: &usize| rows.iter().any(|other| other.cost <= rows[*k].cost && other.iou > rows[*k].iou);
     let single = |k: &usize| rows[*k].candidate.passes() == 1;
-    let worth = |k: &usize| *k == selection.chosen || *k == selection.best || single(k) || !beaten(k);
+    let worth = |k: &usize| *k == selection.chosen || single(k) || !beaten(k);
     let mut shown: Vec<usize> = listed(selection).into_iter().filter(worth).collect();
     shown.sort_unstable();
     shown

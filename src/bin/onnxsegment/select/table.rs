@@ -46,16 +46,33 @@ fn cost(study: &Study, cost: f64) -> String {
     }
 }
 
-/// What the score is, such as `IoU of building`.
-pub fn measure(study: &Study) -> String {
+/// The classes that count.
+fn classes(study: &Study) -> Vec<String> {
     let name = |class: &usize| match study.class_names().and_then(|names| names.get(*class)) {
         Some(name) => name.clone(),
         None => format!("class {class}"),
     };
-    let names: Vec<String> = study.classes.iter().map(name).collect();
-    match names.len() {
-        1 => format!("IoU of {}", names[0]),
-        _ => format!("mean IoU of {}", names.join(", ")),
+    study.classes.iter().map(name).collect()
+}
+
+/// What the score is, such as `IoU of building`.
+pub fn measure(study: &Study) -> String {
+    let classes = classes(study);
+    match classes.len() {
+        1 => format!("IoU of {}", classes[0]),
+        _ => format!("mean IoU of {}", classes.join(", ")),
+    }
+}
+
+/// So many pixels, and so many of them of what counts.
+fn pixels(study: &Study, pixels: usize, positives: usize) -> String {
+    format!("{pixels} pixels ({positives} of {})", classes(study).join(", "))
+}
+
+fn passes(candidate: &Candidate) -> String {
+    match candidate.passes() {
+        1 => "1 pass".into(),
+        n => format!("{n} passes"),
     }
 }
 
@@ -74,7 +91,7 @@ pub fn text(study: &Study, selection: &Selection, report: Option<&Report>) -> St
         "{measure}, with 95 % intervals of a block bootstrap ({} draws of {} blocks of {} x {} pixels)\n",
         options.resamples, selection.blocks, options.block, options.block
     );
-    let head = ["model", "own pixels", "that count", "alone", "95 % interval", "temperature", "NLL", "s per megapixel"];
+    let head = ["model", "own pixels", "positives", "alone", "95 % interval", "temperature", "NLL", "s per megapixel"];
     let rows = selection.members.iter().map(|m| {
         let [iou, interval] = cells(m.score);
         let (temperature, nll) = match m.fit {
@@ -122,8 +139,8 @@ pub fn text(study: &Study, selection: &Selection, report: Option<&Report>) -> St
     if let Some(report) = report {
         let _ = writeln!(
             out,
-            "\nOn {} pixels that decided nothing, {} of them of what counts:\n",
-            report.chosen.pixels, report.chosen.positives
+            "\nOn {} that decided nothing:\n",
+            pixels(study, report.chosen.pixels, report.chosen.positives)
         );
         let row = |what: &str, candidate: &Candidate, judged: &Judged| {
             let [iou, interval] = cells(judged.score);
@@ -140,17 +157,14 @@ pub fn text(study: &Study, selection: &Selection, report: Option<&Report>) -> St
 
 /// On which pixels, and why so.
 fn basis(study: &Study, selection: &Selection) -> String {
-    let (pixels, positives) = (selection.pixels, selection.positives);
+    let pixels = pixels(study, selection.pixels, selection.positives);
     let count = study.names.len();
     match selection.basis {
-        Basis::Shared => format!(
-            "All candidates are scored on the same {pixels} pixels, {positives} of them of what counts, which no model was \
-             trained on."
-        ),
+        Basis::Shared => format!("All candidates are scored on the same {pixels}, which no model was trained on."),
         Basis::Folds => format!(
             "These models are folds of a cross-validation: no pixel is unseen by two of them, so that no set of them can be \
              scored, nor one against another. All {count} are taken. Transforms, temperatures and thresholds are scored model by \
-             model on its own pixels, counted together: {pixels} pixels, {positives} of them of what counts. What merging \
+             model on its own pixels, counted together: {pixels}. What merging \
              the models adds is not measured here."
         ),
     }
@@ -163,16 +177,16 @@ pub fn comment(study: &Study, selection: &Selection) -> String {
     let interval = |row: &gstonnxsegment::engine::select::Row| span(row.intervals.unwrap_or_default().0);
     format!(
         "# Chosen by `onnxsegment select`: the cheapest within the 95 % interval of the best.\n\
-         # {}: {} ({}) with {} passes\n\
-         # The best, {}: {} ({}) with {} passes\n\n",
+         # {}: {} ({}) with {}\n\
+         # The best, {}: {} ({}) with {}\n\n",
         measure(study),
         number(row.iou),
         interval(row),
-        row.candidate.passes(),
+        passes(&row.candidate),
         line(study, &best.candidate).replace('\n', " "),
         number(best.iou),
         interval(best),
-        best.candidate.passes()
+        passes(&best.candidate)
     )
 }
 
