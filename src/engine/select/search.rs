@@ -16,7 +16,7 @@
 
 use super::candidate::{Candidate, Cut, score};
 use super::ground::{scored, sum};
-use super::study::{Basis, Row, Selection, Study};
+use super::study::{Basis, Cost, Row, Selection, Study};
 use crate::engine::error::{Error, Result};
 use crate::engine::merge::{Domain, Merge};
 use crate::engine::metrics::{ClassCounts, Interval, bootstrap};
@@ -29,6 +29,8 @@ pub const ALL_SUBSETS: usize = 6;
 const LISTED: usize = 12;
 /// Parts of the blocks by which thresholds are cross-fitted.
 const PARTS: usize = 5;
+/// Times that differ by no more than this factor are alike: no measurement is sharper.
+const SAME_TIME: f64 = 1.1;
 /// Thresholds that are tried, in hundredths.
 const CUTS: std::ops::RangeInclusive<u8> = 1..=99;
 
@@ -60,7 +62,11 @@ pub fn select(study: &Study) -> Result<Selection> {
     let least = scored(&rows[best].blocks, &study.classes, study.options()).map_or(0.0, |score| score.interval.0);
     let good: Vec<usize> = order.iter().copied().filter(|row| rows[*row].iou >= least).collect();
     let cheapest = good.iter().map(|row| rows[*row].cost).fold(f64::INFINITY, f64::min);
-    let cheap = || good.iter().copied().filter(|row| rows[*row].cost == cheapest);
+    let same = match study.options().cost {
+        Cost::Passes => cheapest,
+        Cost::Seconds => cheapest * SAME_TIME,
+    };
+    let cheap = || good.iter().copied().filter(|row| rows[*row].cost <= same);
     // By score, so that the first is the best.
     let plain = cheap().find(|row| !rows[*row].candidate.is_fitted());
     let better = |row: &usize| match plain {

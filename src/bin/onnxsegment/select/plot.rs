@@ -16,6 +16,11 @@ const SIZE: (u32, u32) = (1200, 800);
 /// Pixels per metre of a screen of 96 dots per inch.
 const DOTS: u32 = 3780;
 
+/// Height of the legend.
+const LEGEND: i32 = 52;
+/// The share of a column that bars stand in.
+const SPREAD: f64 = 0.8;
+
 const GREY: RGBColor = RGBColor(170, 170, 170);
 const BLUE: RGBColor = RGBColor(0, 90, 170);
 const ORANGE: RGBColor = RGBColor(214, 96, 0);
@@ -59,7 +64,7 @@ impl Places {
                 let column = columns.iter().find(|(_, k)| **k as f64 == at);
                 column.map_or(String::new(), |(cost, _)| cost.to_string())
             }
-            None => format!("{at:.2}"),
+            None => format!("{at:.1}"),
         }
     }
 }
@@ -96,6 +101,9 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn paint(area: &Area<'_>, study: &Study, selection: &Selection) -> Drawn {
     area.fill(&WHITE)?;
+    // Below the plot, where it hides nothing.
+    let (area, strip) = area.split_vertically(SIZE.1 as i32 - LEGEND);
+    legend(&strip, selection.rows.len())?;
     let rows = &selection.rows;
     let places = Places::new(study, rows);
     let with_bars = with_bars(selection);
@@ -109,9 +117,10 @@ fn paint(area: &Area<'_>, study: &Study, selection: &Selection) -> Drawn {
     let chosen = &rows[selection.chosen];
     let title = format!("Recommended: {}, {}", members(study, &chosen.candidate.members), chosen.candidate.words());
     let text = |size: u32| (FAMILY, size).into_font();
-    let mut chart = ChartBuilder::on(area)
+    let mut chart = ChartBuilder::on(&area)
         .caption(title, text(24))
         .margin(16)
+        .margin_right(32)
         .x_label_area_size(56)
         .y_label_area_size(76)
         .build_cartesian_2d(left..right, (low - margin).max(0.0)..(high + margin).min(1.0))?;
@@ -142,45 +151,66 @@ fn paint(area: &Area<'_>, study: &Study, selection: &Selection) -> Drawn {
     let best = &rows[selection.best];
     if let Some((interval, _)) = best.intervals {
         let line = DashedLineSeries::new([(left, interval.0), (right, interval.0)], 8, 6, BLACK.into());
-        chart
-            .draw_series(line)?
-            .label("lower end of the best one's interval")
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 24, y)], BLACK));
+        chart.draw_series(line)?;
     }
     let dots = rows.iter().map(|row| Circle::new((places.of(row), row.iou), 3, GREY.filled()));
-    chart.draw_series(dots)?.label(format!("all {} candidates", rows.len())).legend(legend(GREY));
+    chart.draw_series(dots)?;
 
     // Bars of one cost stand side by side.
     let mut beside: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     with_bars.iter().for_each(|k| beside.entry(rows[*k].cost.to_bits()).or_default().push(*k));
-    let spread = if places.columns.is_some() { 0.7 } else { 0.0 };
-    for (colour, is_chosen, name) in
-        [(BLUE, false, "best of each cost, and single models"), (ORANGE, true, "recommended")]
-    {
-        let mut elements = Vec::new();
+    let spread = if places.columns.is_some() { SPREAD } else { 0.0 };
+    let column = f64::from(SIZE.0) / (right - left);
+    for (colour, is_chosen) in [(BLUE, false), (ORANGE, true)] {
+        let mut bars = Vec::new();
+        let mut dots = Vec::new();
         for group in beside.values() {
+            let step = spread / group.len() as f64;
+            let cap = if step > 0.0 { (step * column * 0.6).clamp(3.0, 10.0) as u32 } else { 10 };
             for (n, k) in group.iter().enumerate().filter(|(_, k)| (**k == selection.chosen) == is_chosen) {
-                let step = spread / group.len() as f64;
                 let x = places.of(&rows[*k]) + (n as f64 - (group.len() - 1) as f64 / 2.0) * step;
                 let (low, high) = bar(k).unwrap_or((rows[*k].iou, rows[*k].iou));
-                elements.push(ErrorBar::new_vertical(x, low, rows[*k].iou, high, colour.filled().stroke_width(2), 10));
+                bars.push(ErrorBar::new_vertical(x, low, rows[*k].iou, high, colour.filled().stroke_width(2), cap));
+                dots.push(Circle::new((x, rows[*k].iou), 5, colour.filled()));
             }
         }
-        chart.draw_series(elements)?.label(name).legend(legend(colour));
+        chart.draw_series(bars)?;
+        chart.draw_series(dots)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(GREY)
-        .label_font(text(18))
-        .margin(12)
-        .draw()?;
     Ok(())
 }
 
-fn legend(colour: RGBColor) -> impl Fn((i32, i32)) -> Circle<(i32, i32), i32> {
-    move |(x, y)| Circle::new((x + 12, y), 5, colour.filled())
+/// What the marks mean, in a line.
+fn legend(strip: &Area<'_>, candidates: usize) -> Drawn {
+    const MARK: i32 = 40;
+    const GAP: i32 = 36;
+    let style = (FAMILY, 18).into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
+    let all = format!("all {candidates} candidates");
+    let items = [
+        (Some(GREY), all.as_str()),
+        (Some(BLUE), "best of each cost, and single models"),
+        (Some(ORANGE), "recommended"),
+        (None, "lower end of the best one's interval"),
+    ];
+    let mut widths = Vec::new();
+    for (_, text) in items {
+        widths.push(strip.estimate_text_size(text, &style)?.0 as i32 + MARK);
+    }
+    let mut x = (SIZE.0 as i32 - widths.iter().sum::<i32>() - GAP * (items.len() as i32 - 1)) / 2;
+    let y = LEGEND / 3;
+    for ((colour, text), width) in items.into_iter().zip(widths) {
+        match colour {
+            Some(colour) => strip.draw(&Circle::new((x + MARK / 2, y), 5, colour.filled()))?,
+            None => {
+                for dash in [2, 14, 26] {
+                    strip.draw(&PathElement::new([(x + dash, y), (x + dash + 8, y)], BLACK))?;
+                }
+            }
+        }
+        strip.draw_text(text, &style, (x + MARK, y))?;
+        x += width + GAP;
+    }
+    Ok(())
 }
 
 /// Rows that are drawn with their interval: single models, the best of each cost that no cheaper one beats, and the recommended.

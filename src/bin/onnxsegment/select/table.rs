@@ -146,10 +146,13 @@ pub fn text(study: &Study, selection: &Selection, report: Option<&Report>) -> St
             let [iou, interval] = cells(judged.score);
             vec![what.to_string(), line(study, candidate), candidate.passes().to_string(), iou, interval]
         };
-        let rows = [
-            row("recommended", &chosen.candidate, &report.chosen),
-            row("best single model", &selection.baseline, &report.baseline),
-        ];
+        let single = match selection.basis {
+            Basis::Shared => "best single model",
+            // Their scores are of different pixels, so that none is the best.
+            Basis::Folds => "one fold alone",
+        };
+        let rows =
+            [row("recommended", &chosen.candidate, &report.chosen), row(single, &selection.baseline, &report.baseline)];
         out += &table(&["", "setting", "passes", "score", "95 % interval"], &rows);
     }
     out
@@ -233,7 +236,7 @@ pub fn json(study: &Study, selection: &Selection, report: Option<&Report>) -> Va
         "recommended": selection.chosen,
         "holdout": report.map(|report| json!({
             "recommended": judged(&selection.rows[selection.chosen].candidate, &report.chosen),
-            "best_single_model": judged(&selection.baseline, &report.baseline),
+            "single_model": judged(&selection.baseline, &report.baseline),
         })),
     })
 }
