@@ -53,51 +53,58 @@ pub fn select(study: &Study) -> Result<Selection> {
     search.thresholds()?;
 
     let mut rows = search.rows;
-    let by_score =
-        |a: &usize, b: &usize| rows[*b].iou.total_cmp(&rows[*a].iou).then(cost(&rows, *a, *b)).then(a.cmp(b));
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by(by_score);
+    let order = by_score(&rows);
     let best =
         *order.first().ok_or_else(|| Error::setting("tta", "", "no set of transforms is one that the models take"))?;
-    let least = scored(&rows[best].blocks, &study.classes, study.options()).map_or(0.0, |score| score.interval.0);
-    let good: Vec<usize> = order.iter().copied().filter(|row| rows[*row].iou >= least).collect();
-    let cheapest = good.iter().map(|row| rows[*row].cost).fold(f64::INFINITY, f64::min);
-    let same = match study.options().cost {
-        Cost::Passes => cheapest,
-        Cost::Seconds => cheapest * SAME_TIME,
-    };
-    let cheap = || good.iter().copied().filter(|row| rows[*row].cost <= same);
-    // By score, so that the first is the best.
-    let plain = cheap().find(|row| !rows[*row].candidate.is_fitted());
-    let better = |row: &usize| match plain {
-        Some(plain) => difference(study, &rows[*row], &rows[plain]).is_some_and(|(_, (low, _))| low > 0.0),
-        None => true,
-    };
-    let fitted = cheap().filter(|row| rows[*row].candidate.is_fitted()).find(better);
-    let chosen = fitted.or(plain).unwrap_or(best);
-
-    let plain = |m: usize| Candidate::plain(vec![m], vec![Transform::Identity]);
-    let alone = |m: &usize| members[*m].score.map_or(f64::NEG_INFINITY, |score| score.iou);
-    let first = (0..members.len()).rev().max_by(|a, b| alone(a).total_cmp(&alone(b))).unwrap_or(0);
+    let chosen = choose(study, &rows, &order);
+    let single = |row: &Row| row.candidate.passes() == 1 && !row.candidate.is_fitted();
     let mut listed = front(&rows);
     listed.extend(order.iter().take(LISTED));
-    listed.extend(
-        (0..rows.len()).filter(|row| rows[*row].candidate.passes() == 1 && rows[*row].candidate.cut == Cut::Stated),
-    );
-    listed.extend((0..rows.len()).filter(|row| rows[*row].candidate.is_fitted()));
+    listed.extend((0..rows.len()).filter(|row| single(&rows[*row]) || rows[*row].candidate.is_fitted()));
     listed.extend([best, chosen]);
     intervals(study, &mut rows, &listed, best);
+
+    let alone = |m: &usize| members[*m].score.map_or(f64::NEG_INFINITY, |score| score.iou);
+    let strongest = (0..members.len()).rev().max_by(|a, b| alone(a).total_cmp(&alone(b))).unwrap_or(0);
     Ok(Selection {
         basis: study.basis(),
         members,
         rows,
         best,
         chosen,
-        baseline: plain(first),
+        baseline: Candidate::plain(vec![strongest], vec![Transform::Identity]),
         pixels: study.pixels(),
         positives: study.positives(),
         blocks: study.blocks(),
     })
+}
+
+/// Rows from the highest score on; of equal scores the cheaper one first.
+fn by_score(rows: &[Row]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|a, b| rows[*b].iou.total_cmp(&rows[*a].iou).then(cost(rows, *a, *b)).then(a.cmp(b)));
+    order
+}
+
+/// The cheapest row whose score lies within the interval of the best, which is the first in the order of scores.
+fn choose(study: &Study, rows: &[Row], order: &[usize]) -> usize {
+    let best = order[0];
+    let least = scored(&rows[best].blocks, &study.classes, study.options()).map_or(0.0, |score| score.interval.0);
+    let good: Vec<usize> = order.iter().copied().filter(|row| rows[*row].iou >= least).collect();
+    let cheapest = good.iter().map(|row| rows[*row].cost).fold(f64::INFINITY, f64::min);
+    let most = match study.options().cost {
+        Cost::Passes => cheapest,
+        Cost::Seconds => cheapest * SAME_TIME,
+    };
+    // By score, so that the first one is the best.
+    let cheap = || good.iter().copied().filter(|row| rows[*row].cost <= most);
+    let plain = cheap().find(|row| !rows[*row].candidate.is_fitted());
+    let better = |row: &usize| match plain {
+        Some(plain) => difference(study, &rows[*row], &rows[plain]).is_some_and(|(_, (low, _))| low > 0.0),
+        None => true,
+    };
+    let fitted = cheap().filter(|row| rows[*row].candidate.is_fitted()).find(better);
+    fitted.or(plain).unwrap_or(best)
 }
 
 fn cost(rows: &[Row], a: usize, b: usize) -> std::cmp::Ordering {

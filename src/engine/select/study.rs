@@ -268,11 +268,16 @@ impl Study {
         all
     }
 
-    /// The sets of transforms that all members can take.
+    /// The sets of transforms that all members can take, each once.
     pub(super) fn sets(&self) -> Vec<Vec<Transform>> {
         let all: Vec<&Member> = self.members.iter().map(Kept::member).collect();
-        let fits = |set: &&Vec<Transform>| ensemble::agree_on_size(&all, set).is_ok();
-        self.options.sets.iter().filter(fits).cloned().collect()
+        let mut sets: Vec<Vec<Transform>> = Vec::new();
+        for set in &self.options.sets {
+            if !sets.contains(set) && ensemble::agree_on_size(&all, set).is_ok() {
+                sets.push(set.clone());
+            }
+        }
+        sets
     }
 
     /// Runs every member on every transform, and fits temperatures. `before` is told of each pass, by member and transform.
