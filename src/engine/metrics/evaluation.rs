@@ -100,8 +100,7 @@ impl Evaluation {
         }
 
         let (predicted, truth) = (predicted.without_nodata_of(truth), truth.without_nodata_of(predicted));
-        let distance =
-            self.settings.boundary.unwrap_or_else(|| boundary::default_distance(truth.width, truth.height));
+        let distance = self.settings.boundary.unwrap_or_else(|| boundary::default_distance(truth.width, truth.height));
         let (low, high) = self.distances.unwrap_or((distance, distance));
         self.distances = Some((low.min(distance), high.max(distance)));
         boundary::count(&predicted, &truth, distance, &mut self.blocks);

@@ -4,12 +4,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::error::count;
 use super::blocks::Block;
 use super::bootstrap::{Interval, bootstrap};
 use super::calibration::Reliability;
 use super::confusion::{ClassCounts, Counts};
 use super::evaluation::Evaluation;
 use super::objects::{Connectivity, MATCH_IOU};
+
+/// With fewer blocks than this to draw from, the report warns.
+const FEW_BLOCKS: usize = 20;
 
 /// A score and its 95 % interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -164,14 +168,7 @@ fn scores(block: &Block, classes: usize) -> Vec<Option<f64>> {
 
 fn take(scores: &mut impl Iterator<Item = Score>) -> Scores {
     let mut next = || scores.next().unwrap_or_default();
-    Scores {
-        iou: next(),
-        dice: next(),
-        precision: next(),
-        recall: next(),
-        boundary_iou: next(),
-        object_f1: next(),
-    }
+    Scores { iou: next(), dice: next(), precision: next(), recall: next(), boundary_iou: next(), object_f1: next() }
 }
 
 impl Report {
@@ -233,6 +230,11 @@ impl Report {
         if evaluation.calibration.is_none() {
             leave_out("calibration", "it needs probabilities, and none were given");
         }
+        let drawn = blocks.all().len();
+        let mut notes = Vec::new();
+        if settings.resamples > 0 && drawn < FEW_BLOCKS {
+            notes.push(format!("intervals say little where only {} can be drawn", count(drawn, "block")));
+        }
         Report {
             frames: evaluation.frames,
             tiles: evaluation.tiles,
@@ -256,10 +258,9 @@ impl Report {
                 blocks: blocks.all().len(),
                 joined: blocks.joined(),
             }),
-            boundary: evaluation.distances.map(|(low, high)| BoundaryReport {
-                smallest_distance: low,
-                largest_distance: high,
-            }),
+            boundary: evaluation
+                .distances
+                .map(|(low, high)| BoundaryReport { smallest_distance: low, largest_distance: high }),
             objects: whole.then_some(ObjectsReport {
                 match_iou: MATCH_IOU,
                 connectivity: settings.objects.connectivity,
@@ -273,7 +274,7 @@ impl Report {
                 reliability: calibration.reliability(),
             }),
             left_out,
-            notes: Vec::new(),
+            notes,
         }
     }
 }
