@@ -84,7 +84,7 @@ impl Evaluation {
         })
     }
 
-    /// Scores a whole image. `confidence` is each pixel's probability of its predicted class.
+    /// Scores a whole image. `confidence` is each pixel's probability of its predicted class, NaN where it is not known.
     ///
     /// # Errors
     /// Sizes that differ, a label beyond the classes, a confidence that is no probability.
@@ -178,7 +178,7 @@ impl Evaluation {
         }
         let calibration = self.calibration.get_or_insert_default();
         for (pair, confidence) in predicted.pairs(truth).zip(confidence) {
-            let Some((predicted, truth)) = pair else { continue };
+            let Some((predicted, truth)) = pair.filter(|_| !confidence.is_nan()) else { continue };
             if !(0.0..=1.0).contains(confidence) {
                 return Err(Error::Frame(format!(
                     "a probability of {confidence} was found; probabilities are 0 to 1, and scores that are none cannot be calibrated"
