@@ -98,6 +98,24 @@ impl Case {
         }
     }
 
+    /// The same for the element.
+    pub fn properties(&self) -> String {
+        let stated = &self.settings;
+        let mut text = String::new();
+        for (name, value) in [
+            ("boundary-distance", stated.boundary.map(|v| v as i64)),
+            ("block-size", stated.block.map(|v| v as i64)),
+            ("background", stated.background.map(i64::from)),
+            ("connectivity", stated.connectivity.map(i64::from)),
+            ("min-object-area", stated.min_area.map(|v| v as i64)),
+        ] {
+            if let Some(value) = value {
+                text += &format!(" {name}={value}");
+            }
+        }
+        text
+    }
+
     fn evaluate(&self, settings: Settings) -> Report {
         let masks = self.masks();
         let mut evaluation = Evaluation::new(settings).unwrap();
@@ -150,7 +168,7 @@ impl Case {
         assert_eq!(confusion, self.confusion, "{name}");
     }
 
-    fn compare_calibration(&self, report: &Report) {
+    pub fn compare_calibration(&self, report: &Report) {
         let (Some(found), Some(expected)) = (&report.calibration, &self.calibration) else {
             assert!(report.calibration.is_none() && self.calibration.is_none(), "{}", self.name);
             return;

@@ -344,7 +344,7 @@ impl MaskMetrics {
         if pixels.is_none() {
             self.post(&format!(
                 "the {what} on pad {pad} comes as {caps}, and masks are one grey band of class values (GRAY8, \
-                 GRAY16_LE, GRAY16_BE); put `videoconvert` before the pad, or give it a mask"
+                 GRAY16_LE, GRAY16_BE); put `videoconvert` before the pad, or bands=1 on the rastersrc of a raster with a palette"
             ));
         }
         pixels
@@ -507,12 +507,16 @@ impl MaskMetrics {
         report.notes.extend(notes);
 
         let text = serde_json::to_string_pretty(&report).map_err(|e| format!("the report cannot be written: {e}"))?;
-        if let Some(location) = &wanted.location {
+        let table = report.to_string();
+        for (setting, location, text) in
+            [("location", &wanted.location, &text), ("table-location", &wanted.table_location, &table)]
+        {
+            let Some(location) = location else { continue };
             crate::files::replace(location, format!("{text}\n").as_bytes()).map_err(|e| {
-                format!("location={}: it cannot be written: {}", location.display(), crate::files::words(&e))
+                format!("{setting}={}: it cannot be written: {}", location.display(), crate::files::words(&e))
             })?;
         }
-        gst::info!(CAT, imp = self, "\n{report}");
+        gst::info!(CAT, imp = self, "\n{table}");
         let obj = self.obj();
         let message = gst::message::Element::builder(structure(&report, &text)).src(&*obj).build();
         *lock(&self.report) = Some(text);

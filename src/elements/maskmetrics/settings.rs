@@ -16,6 +16,7 @@ use crate::engine::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Settings {
     location: Option<String>,
+    table_location: Option<String>,
     /// 0 = not set.
     classes: u32,
     class_names: Option<String>,
@@ -39,6 +40,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             location: None,
+            table_location: None,
             classes: 0,
             class_names: None,
             mask_values: None,
@@ -59,7 +61,9 @@ impl Default for Settings {
 /// What the texts and numbers say.
 #[derive(Debug, Clone)]
 pub struct Wanted {
+    /// Where the report goes as JSON, and as a table.
     pub location: Option<PathBuf>,
+    pub table_location: Option<PathBuf>,
     pub class_names: Option<Vec<String>>,
     pub mask_values: Option<Vec<u16>>,
     pub truth_values: Option<Vec<u16>>,
@@ -74,17 +78,6 @@ impl Settings {
     /// # Errors
     /// Texts that cannot be read, numbers that contradict each other, a folder that is not there.
     pub fn wanted(&self) -> Result<Wanted> {
-        let location = self.location.as_ref().map(PathBuf::from);
-        if let Some(location) = &location {
-            let folder = crate::files::parent(location);
-            if !folder.is_dir() {
-                let problem = format!("its folder {} is not there; make it first", folder.display());
-                return Err(Error::file("location", location, problem));
-            }
-            if location.is_dir() {
-                return Err(Error::file("location", location, "this is a folder; name the file to write"));
-            }
-        }
         let nodata = u16::try_from(self.nodata).ok();
         let mask_values = values("mask-values", self.mask_values.as_deref(), nodata)?;
         let truth_values = values("truth-values", self.truth_values.as_deref(), nodata)?;
@@ -133,7 +126,8 @@ impl Settings {
         // What the engine refuses is to be known before the first frame.
         Evaluation::new(evaluation.clone())?;
         Ok(Wanted {
-            location,
+            location: output("location", self.location.as_deref())?,
+            table_location: output("table-location", self.table_location.as_deref())?,
             class_names: names,
             mask_values,
             truth_values,
@@ -147,6 +141,7 @@ impl Settings {
         let text = || value.get::<Option<String>>().ok().flatten().filter(|text| !text.trim().is_empty());
         match pspec.name() {
             "location" => self.location = text(),
+            "table-location" => self.table_location = text(),
             "classes" => self.classes = value.get().unwrap_or(self.classes),
             "class-names" => self.class_names = text(),
             "mask-values" => self.mask_values = text(),
@@ -167,6 +162,7 @@ impl Settings {
     pub fn get(&self, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "location" => self.location.to_value(),
+            "table-location" => self.table_location.to_value(),
             "classes" => self.classes.to_value(),
             "class-names" => self.class_names.to_value(),
             "mask-values" => self.mask_values.to_value(),
@@ -182,6 +178,23 @@ impl Settings {
             "background" => self.background.to_value(),
             other => unreachable!("{other} is no property of these"),
         }
+    }
+}
+
+/// A file to write, in a folder that is there.
+fn output(setting: &'static str, text: Option<&str>) -> Result<Option<PathBuf>> {
+    let Some(path) = text.map(PathBuf::from) else { return Ok(None) };
+    let folder = crate::files::parent(&path);
+    if !folder.is_dir() {
+        return Err(Error::file(
+            setting,
+            &path,
+            format!("its folder {} is not there; make it first", folder.display()),
+        ));
+    }
+    match path.is_dir() {
+        true => Err(Error::file(setting, &path, "this is a folder; name the file to write")),
+        false => Ok(Some(path)),
     }
 }
 
@@ -229,6 +242,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
         let most = MAX_CLASSES as u32;
         vec![
             text("location", "Location", "File that the report is written to as JSON at the end of the stream"),
+            text("table-location", "Table location", "File that the report is written to as a table to read"),
             number(
                 "classes",
                 "Classes",
@@ -250,7 +264,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
             or_none(
                 "nodata",
                 "Nodata",
-                "Value of pixels in prediction and truth that are not scored (-1 = 255, in 16 bit 65535, unless it is a listed value)",
+                "Value of pixels in prediction and truth that are not scored (-1 = 255, in 16 bit 65535, unless it is a listed value; a value that the samples cannot have: none)",
                 65535,
                 d.nodata,
             ),
