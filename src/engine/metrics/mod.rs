@@ -8,11 +8,15 @@ pub mod bootstrap;
 pub mod boundary;
 pub mod calibration;
 pub mod confusion;
+pub mod evaluation;
 mod map;
 pub mod objects;
+pub mod report;
 
 pub use bootstrap::{Interval, bootstrap, bootstrap_iou};
 pub use calibration::Calibration;
 pub use confusion::{ClassCounts, Confusion, Counts, Label};
+pub use evaluation::Evaluation;
 pub use map::LabelMap;
 pub use objects::{Connectivity, Objects};
+pub use report::Report;
