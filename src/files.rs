@@ -120,6 +120,13 @@ impl Drop for Temporary {
     }
 }
 
+/// Writes a file, or puts another in its place: at once, down to the disk.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = parent(path);
+    Temporary::write(&folder, bytes)?.rename(path)?;
+    sync_folder(Some(&folder))
+}
+
 /// Makes a file with its content, at once.
 ///
 /// # Errors

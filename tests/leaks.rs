@@ -114,6 +114,21 @@ fn the_traced_pipeline() {
         pipeline.set_state(gst::State::Null).unwrap();
         pipeline.finish();
     }
+    {
+        // Scored after a seek, and stopped while it waits for the truth.
+        let pipeline = common::launch(
+            "videotestsrc num-buffers=9 ! video/x-raw,format=RGB,width=48,height=32 ! onnxsegment model-file={sigmoid} name=s \
+             ! maskmetrics name=m ! fakesink sync=false s.probability ! queue ! m.probability \
+             videotestsrc pattern=black num-buffers=9 ! video/x-raw,format=GRAY8,width=48,height=32 ! queue ! m.truth",
+        );
+        pipeline.reach(gst::State::Paused);
+        pipeline.seek_simple(gst::SeekFlags::FLUSH, common::time(2)).unwrap();
+        pipeline.reach(gst::State::Paused);
+        pipeline.finish();
+        pipeline.reach(gst::State::Ready);
+        pipeline.set_state(gst::State::Playing).unwrap();
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
     #[cfg(feature = "raster")]
     rasters();
     drop(watchdog);

@@ -4,6 +4,7 @@ mod blend;
 mod caps;
 pub mod labels;
 pub mod maskclean;
+pub mod maskmetrics;
 pub mod meta;
 pub mod onnxsegment;
 mod pads;
@@ -50,7 +51,8 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     onnxsegment::register(plugin)?;
     tilesplit::register(plugin)?;
     tilemerge::register(plugin)?;
-    maskclean::register(plugin)
+    maskclean::register(plugin)?;
+    maskmetrics::register(plugin)
 }
 
 /// Posts the one element error that a user sees for what went wrong with a raster.

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod onnx;
 pub mod pixels;
 pub mod runtime;
+pub mod select;
 pub mod settings;
 pub mod soup;
 pub mod spec;

@@ -15,7 +15,7 @@ fn files(a: &Member, b: &Member) -> String {
     format!("{} and {}", a.spec.path.display(), b.spec.path.display())
 }
 
-pub(super) fn on_size(members: &[Member], transforms: &[Transform]) -> Result<()> {
+pub(in crate::engine) fn on_size(members: &[&Member], transforms: &[Transform]) -> Result<()> {
     let size = |m: &Member| (m.spec.input.width, m.spec.input.height);
     let mut fixed = members.iter().filter(|m| size(m) != (None, None));
     let Some(first) = fixed.next() else {
@@ -54,7 +54,11 @@ pub(super) fn on_size(members: &[Member], transforms: &[Transform]) -> Result<()
 }
 
 /// The number of channels of the merge, and how its scores become probabilities.
-pub(super) fn on_classes(members: &[Member], domain: Domain, settings: &Settings) -> Result<(Option<usize>, Link)> {
+pub(in crate::engine) fn on_classes(
+    members: &[&Member],
+    domain: Domain,
+    settings: &Settings,
+) -> Result<(Option<usize>, Link)> {
     let is_label = |m: &Member| m.spec.output.form == Form::Label;
     if let (Domain::Logit, Some(label)) = (domain, members.iter().find(|m| is_label(m))) {
         return Err(Error::setting(
@@ -114,7 +118,7 @@ pub(super) fn on_classes(members: &[Member], domain: Domain, settings: &Settings
 }
 
 /// Whether the members' scores, labels and weights can be merged so.
-pub(super) fn on_merge(members: &[Member], rule: Rule) -> Result<()> {
+pub(in crate::engine) fn on_merge(members: &[&Member], rule: Rule) -> Result<()> {
     let wrong = |problem: String| Err(Error::setting("merge", rule.merge.name(), problem));
     let others = |suits: &dyn Fn(Merge) -> bool| {
         let names: Vec<_> = Merge::NAMES.iter().filter(|(_, m)| suits(*m)).map(|(name, _)| *name).collect();
@@ -147,7 +151,11 @@ pub(super) fn on_merge(members: &[Member], rule: Rule) -> Result<()> {
 }
 
 /// When frames stop early, if they may.
-pub(super) fn on_cascade(channels: Option<usize>, rule: Rule, settings: &Settings) -> Result<Option<Cascade>> {
+pub(in crate::engine) fn on_cascade(
+    channels: Option<usize>,
+    rule: Rule,
+    settings: &Settings,
+) -> Result<Option<Cascade>> {
     let mode = settings.cascade.unwrap_or_default();
     let wrong = |problem: String| Err(Error::setting("cascade", mode.name(), problem));
     let cascade = match mode {
@@ -178,8 +186,8 @@ pub(super) fn on_cascade(channels: Option<usize>, rule: Rule, settings: &Setting
     Ok(Some(cascade))
 }
 
-pub(super) fn on_names(
-    members: &[Member],
+pub(in crate::engine) fn on_names(
+    members: &[&Member],
     channels: Option<usize>,
     settings: &Settings,
 ) -> Result<Option<Vec<String>>> {
@@ -221,7 +229,7 @@ pub(super) fn on_names(
     }
 }
 
-pub(super) fn on_threshold(members: &[Member], settings: &Settings) -> Result<Threshold> {
+pub(in crate::engine) fn on_threshold(members: &[&Member], settings: &Settings) -> Result<Threshold> {
     if let (Some(each), Some(one)) = (&settings.class_thresholds, &settings.threshold) {
         let problem = format!("and threshold={} exclude each other; set one of them", one.value);
         return Err(Error::setting("class-thresholds", settings::join(each), problem));

@@ -4,7 +4,7 @@
 //! passes are at hand than threads, a pass spreads over several. Passes are folded in their order, whichever
 //! finishes first, so a result does not depend on timing or on the number of threads.
 
-mod agree;
+pub(super) mod agree;
 mod member;
 mod schedule;
 mod stacker;
@@ -275,19 +275,20 @@ impl Ensemble {
             }
             members.push(member);
         }
-        agree::on_size(&members, &transforms)?;
-        let (channels, link) = agree::on_classes(&members, domain, settings)?;
+        let all: Vec<&Member> = members.iter().collect();
+        agree::on_size(&all, &transforms)?;
+        let (channels, link) = agree::on_classes(&all, domain, settings)?;
         let rule = Rule { merge, domain, link };
-        agree::on_merge(&members, rule)?;
+        agree::on_merge(&all, rule)?;
         if settings.samples.is_some() && settings.skip_constant == Some(true) {
             let problem = "and samples exclude each other: the samples of two equal frames differ; set one of the two";
             return Err(Error::setting("skip-constant", true, problem));
         }
         let stacker = stacker::open(settings, &options, threads, &members, (channels, rule))?;
         let cascade = agree::on_cascade(channels, rule, settings)?;
-        let class_names = agree::on_names(&members, channels, settings)?;
+        let class_names = agree::on_names(&all, channels, settings)?;
         let classes = channels.map(|c| c.max(2));
-        let threshold = agree::on_threshold(&members, settings)?;
+        let threshold = agree::on_threshold(&all, settings)?;
         let decision =
             Decision::new(threshold, settings.label_offset.unwrap_or(0), settings.mask_values.clone(), classes)?;
         let on_gpu = lock(&members[0].models).values().any(|m| m.on_gpu());
