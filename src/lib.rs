@@ -5,6 +5,9 @@
 
 pub mod elements;
 pub mod engine;
+// Rasters use all of it, models a part.
+#[cfg_attr(not(feature = "raster"), allow(dead_code))]
+mod files;
 pub mod raster;
 
 use elements::register;

@@ -1,7 +1,14 @@
-//! The few fields of an ONNX file that a session does not tell: its metadata as text, and which operator an
-//! output comes from. Everything else in the file is skipped while reading.
+//! ONNX files: what a session does not tell of them ([`OnnxFile`]: metadata as text, and which operator an output
+//! comes from), and whole models to be changed ([`model`]).
 //!
-//! Field numbers are those of `onnx.proto` (ONNX IR version 3 and later).
+//! [`schema`] is what prost makes of `onnx.proto`, which lies beside it: of the PyPI package `onnx` 1.23.2,
+//! copyright the ONNX contributors, Apache-2.0 (`LICENSE.onnx`). `tests/schema.rs` makes it anew and compares. One
+//! set of types serves both uses: the bytes of weights stay slices of the file's, so that reading a model whole
+//! costs hardly more than skipping its weights. Fields that a later schema adds are lost when a model is written.
+
+pub mod model;
+#[rustfmt::skip]
+pub mod schema;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -9,50 +16,11 @@ use std::io::Write;
 use std::path::Path;
 
 use prost::Message;
+use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
-
-#[derive(Clone, PartialEq, Message)]
-struct ModelProto {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
-    #[prost(message, repeated, tag = "14")]
-    metadata_props: Vec<StringStringEntryProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StringStringEntryProto {
-    #[prost(string, optional, tag = "1")]
-    key: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    value: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct GraphProto {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<NodeProto>,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorProto>,
-}
-
-/// A weight, of which only the file that holds its values is read.
-#[derive(Clone, PartialEq, Message)]
-struct TensorProto {
-    #[prost(message, repeated, tag = "13")]
-    external_data: Vec<StringStringEntryProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NodeProto {
-    #[prost(string, repeated, tag = "1")]
-    input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    output: Vec<String>,
-    #[prost(string, optional, tag = "4")]
-    op_type: Option<String>,
-}
+use schema::ModelProto;
 
 /// Operators that move or retype values without changing what they mean.
 const TRANSPARENT: &[&str] = &[
@@ -83,46 +51,28 @@ impl OnnxFile {
     /// # Errors
     /// A file that cannot be read or is not ONNX.
     pub fn read(path: &Path) -> Result<Self> {
-        let wrong = |problem: String| Error::file("model-file", path, problem);
-        if path.is_dir() {
-            let all = path.join("*.onnx");
-            return Err(wrong(format!("is a folder; name a file in it, or {} for all of them", all.display())));
-        }
-        let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}; check the path")))?;
-        Self::parse(&bytes).ok_or_else(|| {
-            wrong(match bytes.len() {
-                0 => "is empty; download it again, or export it anew".into(),
-                _ if bytes.starts_with(b"version https://git-lfs") => {
-                    "is a Git LFS pointer and not the model itself; fetch it with `git lfs pull`".into()
-                }
-                n => format!(
-                    "is not an ONNX model: its {n} bytes do not parse, or hold no graph. It may be truncated or of \
-                     another format: download it again, or export it anew"
-                ),
-            })
-        })
+        Ok(Self::of(decode_file(path)?))
     }
 
     /// `None` when the bytes are no ONNX model.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let model = ModelProto::decode(bytes).ok()?;
-        let graph = model.graph?;
-        if graph.node.is_empty() {
-            return None;
-        }
+        decode(Bytes::copy_from_slice(bytes)).map(Self::of)
+    }
+
+    fn of(mut model: ModelProto) -> Self {
         let mut file = OnnxFile::default();
+        let external = model::tensors_mut(&mut model).into_iter().filter_map(|tensor| model::location(tensor));
+        file.external = external.map(str::to_string).collect();
         for entry in model.metadata_props {
             file.metadata.insert(entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
         }
-        let external = graph.initializer.into_iter().flat_map(|tensor| tensor.external_data);
-        file.external = external.filter(|e| e.key.as_deref() == Some("location")).filter_map(|e| e.value).collect();
-        for node in graph.node {
+        for node in model.graph.unwrap_or_default().node {
             let operator = node.op_type.unwrap_or_default();
             for output in node.output {
                 file.nodes.insert(output, (operator.clone(), node.input.first().cloned()));
             }
         }
-        Some(file)
+        file
     }
 
     /// SHA-256 of a model in hexadecimal, weights in files beside it included.
@@ -153,6 +103,35 @@ impl OnnxFile {
         }
         None
     }
+}
+
+/// A model as it stands in its file: weights that lie in files beside it are not read.
+fn decode_file(path: &Path) -> Result<ModelProto> {
+    let wrong = |problem: String| Error::file("model-file", path, problem);
+    if path.is_dir() {
+        let all = path.join("*.onnx");
+        return Err(wrong(format!("is a folder; name a file in it, or {} for all of them", all.display())));
+    }
+    let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}; check the path")))?;
+    let bytes = Bytes::from(bytes);
+    decode(bytes.clone()).ok_or_else(|| {
+        wrong(match bytes.len() {
+            0 => "is empty; download it again, or export it anew".into(),
+            _ if bytes.starts_with(b"version https://git-lfs") => {
+                "is a Git LFS pointer and not the model itself; fetch it with `git lfs pull`".into()
+            }
+            n => format!(
+                "is not an ONNX model: its {n} bytes do not parse, or hold no graph. It may be truncated or of \
+                 another format: download it again, or export it anew"
+            ),
+        })
+    })
+}
+
+/// `None` when the bytes are no ONNX model.
+fn decode(bytes: Bytes) -> Option<ModelProto> {
+    let model = ModelProto::decode(bytes).ok()?;
+    model.graph.as_ref().is_some_and(|graph| !graph.node.is_empty()).then_some(model)
 }
 
 /// Feeds what is written to a digest.

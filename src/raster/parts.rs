@@ -5,7 +5,6 @@
 //! lattice one small GeoTIFF per product, or one empty file where no pixel has data. Everything appears by a rename or
 //! a link, whole and synced. The first product's part comes last: with it, the cell is finished.
 
-mod files;
 mod finish;
 mod manifest;
 mod vrt;
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::cells::{Depth, Samples};
 use super::error::{Error, Result};
 use super::grid::{Cell, Rect};
-use files::Temporary;
+use crate::files::{self, Temporary};
 
 pub use finish::{Format, Look, Outcome};
 pub use manifest::{Entry, Manifest};

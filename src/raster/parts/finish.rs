@@ -12,8 +12,8 @@ use gdal::cpl::CslStringList;
 use gdal::raster::{Buffer, GdalType, RasterCreationOptions};
 use gdal::{Dataset, DriverManager, Metadata};
 
-use super::files::{self, words};
 use super::{Kind, LOCK, Parts, Product, SUFFIX, stem, vrt};
+use crate::files::{self, words};
 use crate::raster::cells::Samples;
 use crate::raster::error::{Error, Result};
 use crate::raster::georeference::Georeference;

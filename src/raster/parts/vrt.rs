@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::Kind;
-use super::files;
 use super::finish::{BLOCK, Look};
+use crate::files;
 use crate::raster::cells::Depth;
 use crate::raster::georeference::{Georeference, MaskGrid};
 use crate::raster::grid::Rect;

@@ -92,10 +92,17 @@ pub struct Temporary(PathBuf);
 impl Temporary {
     /// Writes a file, down to the disk.
     pub fn write(folder: &Path, bytes: &[u8]) -> io::Result<Self> {
+        Self::write_all(folder, [bytes])
+    }
+
+    /// The same for what lies in pieces.
+    pub fn write_all<'a>(folder: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<Self> {
         let path = folder.join(format!(".{}{TEMPORARY}", unique()));
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         let temporary = Temporary(path);
-        file.write_all(bytes)?;
+        for bytes in pieces {
+            file.write_all(bytes)?;
+        }
         file.sync_all()?;
         Ok(temporary)
     }
