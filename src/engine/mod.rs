@@ -15,6 +15,7 @@ pub mod onnx;
 pub mod pixels;
 pub mod runtime;
 pub mod settings;
+pub mod soup;
 pub mod spec;
 mod stage;
 pub mod tta;

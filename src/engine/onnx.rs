@@ -59,7 +59,8 @@ impl OnnxFile {
         decode(Bytes::copy_from_slice(bytes)).map(Self::of)
     }
 
-    fn of(mut model: ModelProto) -> Self {
+    /// What a model in memory says of itself.
+    pub fn of(mut model: ModelProto) -> Self {
         let mut file = OnnxFile::default();
         let external = model::tensors_mut(&mut model).into_iter().filter_map(|tensor| model::location(tensor));
         file.external = external.map(str::to_string).collect();
