@@ -1,0 +1,37 @@
+//! The command line: what is done with models and ensembles outside a pipeline.
+
+mod scene;
+mod select;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Ensembles of segmentation models: measures, chooses and prepares what the GStreamer element runs"
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
+    Select(select::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Line::parse().command {
+        Command::Select(arguments) => select::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("onnxsegment: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
