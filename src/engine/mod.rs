@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod onnx;
 pub mod pixels;
 pub mod runtime;
+pub mod select;
 pub mod settings;
 pub mod soup;
 pub mod spec;

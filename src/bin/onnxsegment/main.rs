@@ -2,6 +2,7 @@
 
 mod scene;
 mod select;
+mod soup;
 
 use std::process::ExitCode;
 
@@ -21,11 +22,14 @@ struct Line {
 enum Command {
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
+    /// Average the weights of models of one architecture into one model, which runs at the cost of one
+    Soup(soup::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Line::parse().command {
         Command::Select(arguments) => select::run(arguments),
+        Command::Soup(arguments) => soup::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,7 +23,8 @@ impl LabelMap {
 
     /// Makes nodata of the pixels that are nodata in the other.
     pub(super) fn without_nodata_of(&self, other: &LabelMap) -> LabelMap {
-        let data = self.data.iter().zip(&other.data).map(|(l, o)| if *o == NODATA_16 { NODATA_16 } else { *l }).collect();
+        let data =
+            self.data.iter().zip(&other.data).map(|(l, o)| if *o == NODATA_16 { NODATA_16 } else { *l }).collect();
         LabelMap { data, ..*self }
     }
 }

@@ -69,6 +69,12 @@ struct Layer {
 }
 
 impl Soup {
+    /// Whether the graph has BatchNormalization, anywhere.
+    pub fn has_batch_norm(&self) -> bool {
+        let functions = self.model.functions.iter().flat_map(|function| &function.node);
+        self.model.graph.iter().flat_map(|graph| &graph.node).chain(functions).any(contains)
+    }
+
     /// Makes ready for taking the statistics of the BatchNormalization layers. `None` when there are none. `name` is
     /// what messages call the model.
     ///

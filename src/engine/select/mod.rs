@@ -1,0 +1,3 @@
+//! Which models, transforms and merges to run.
+
+pub mod windows;
