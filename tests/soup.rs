@@ -594,7 +594,7 @@ fn wrong_arguments_are_refused_and_leave_nothing() {
         (vec!["soup", "a.onnx", "-o", "out.onnx"], "a soup takes at least two"),
         (soup(&["-o", "out.onnx", "--images", "no*.tif"]), "--images no*.tif: matches no file"),
         (soup(&["-o", "out.onnx", "--images", "no.tif"]), "no.tif"),
-        (soup(&["-o", "out.onnx", "--set", "scale"]), "--set scale: is not NAME=VALUE"),
+        (soup(&["-o", "out.onnx", "--set", "scale"]), "--set scale: use NAME=VALUE"),
         (soup(&["-o", "out.onnx", "--set", "scale=-1"]), "scale=-1"),
         (soup(&["-o", "out.onnx", "--set", "weights=1,2"]), "without --set"),
     ] {

@@ -320,13 +320,14 @@ impl Ensemble {
             warnings.extend(activation_warning(&member));
             members.push(member);
         }
-        agree_on_size(&members, &transforms)?;
-        let (channels, link) = agree_on_classes(&members, domain, settings)?;
+        let all: Vec<&Member> = members.iter().collect();
+        agree_on_size(&all, &transforms)?;
+        let (channels, link) = agree_on_classes(&all, domain, settings)?;
         let rule = Rule { merge, domain, link };
-        agree_on_merge(&members, rule)?;
-        let class_names = agree_on_names(&members, channels, settings)?;
+        agree_on_merge(&all, rule)?;
+        let class_names = agree_on_names(&all, channels, settings)?;
         let classes = channels.map(|c| c.max(2));
-        let threshold = agree_on_threshold(&members, settings)?;
+        let threshold = agree_on_threshold(&all, settings)?;
         let decision =
             Decision::new(threshold, settings.label_offset.unwrap_or(0), settings.mask_values.clone(), classes)?;
         let on_gpu = lock(&members[0].models).values().any(|m| m.on_gpu());
@@ -954,7 +955,7 @@ fn files(a: &Member, b: &Member) -> String {
     format!("{} and {}", a.spec.path.display(), b.spec.path.display())
 }
 
-fn agree_on_size(members: &[Member], transforms: &[Transform]) -> Result<()> {
+pub(super) fn agree_on_size(members: &[&Member], transforms: &[Transform]) -> Result<()> {
     let size = |m: &Member| (m.spec.input.width, m.spec.input.height);
     let mut fixed = members.iter().filter(|m| size(m) != (None, None));
     let Some(first) = fixed.next() else {
@@ -993,7 +994,11 @@ fn agree_on_size(members: &[Member], transforms: &[Transform]) -> Result<()> {
 }
 
 /// The number of channels of the merge, and how its scores become probabilities.
-fn agree_on_classes(members: &[Member], domain: Domain, settings: &Settings) -> Result<(Option<usize>, Link)> {
+pub(super) fn agree_on_classes(
+    members: &[&Member],
+    domain: Domain,
+    settings: &Settings,
+) -> Result<(Option<usize>, Link)> {
     let is_label = |m: &Member| m.spec.output.form == Form::Label;
     if let (Domain::Logit, Some(label)) = (domain, members.iter().find(|m| is_label(m))) {
         return Err(Error::setting(
@@ -1053,7 +1058,7 @@ fn agree_on_classes(members: &[Member], domain: Domain, settings: &Settings) -> 
 }
 
 /// Whether the members' scores, labels and weights can be merged so.
-fn agree_on_merge(members: &[Member], rule: Rule) -> Result<()> {
+pub(super) fn agree_on_merge(members: &[&Member], rule: Rule) -> Result<()> {
     let wrong = |problem: String| Err(Error::setting("merge", rule.merge.name(), problem));
     let others = |suits: &dyn Fn(Merge) -> bool| {
         let names: Vec<_> = Merge::NAMES.iter().filter(|(_, m)| suits(*m)).map(|(name, _)| *name).collect();
@@ -1085,7 +1090,11 @@ fn agree_on_merge(members: &[Member], rule: Rule) -> Result<()> {
     Ok(())
 }
 
-fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settings) -> Result<Option<Vec<String>>> {
+pub(super) fn agree_on_names(
+    members: &[&Member],
+    channels: Option<usize>,
+    settings: &Settings,
+) -> Result<Option<Vec<String>>> {
     let misfit = |names: &[String]| {
         let classes = channels.filter(|c| names.len() != *c && names.len() != (*c).max(2))?.max(2);
         let (found, wanted) = (count(names.len(), "name"), count(classes, "class"));
@@ -1124,7 +1133,7 @@ fn agree_on_names(members: &[Member], channels: Option<usize>, settings: &Settin
     }
 }
 
-fn agree_on_threshold(members: &[Member], settings: &Settings) -> Result<Threshold> {
+pub(super) fn agree_on_threshold(members: &[&Member], settings: &Settings) -> Result<Threshold> {
     if let (Some(each), Some(one)) = (&settings.class_thresholds, &settings.threshold) {
         let problem = format!("and threshold={} exclude each other; set one of them", one.value);
         return Err(Error::setting("class-thresholds", super::settings::join(each), problem));
@@ -1187,7 +1196,7 @@ fn resident_memory() -> Option<usize> {
 }
 
 /// Memory that is free, in bytes: the machine's, or the control group's where that is less.
-fn available_memory() -> Option<usize> {
+pub(super) fn available_memory() -> Option<usize> {
     let machine = kernel_bytes("/proc/meminfo", "MemAvailable:")?;
     let number =
         |path: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(path)).ok()?.trim().parse::<usize>().ok();

@@ -364,7 +364,7 @@ fn to_probability(v: &mut [f32], channels: usize, form: Form, link: Link, scratc
     }
 }
 
-fn to_logit(v: &mut [f32], channels: usize, form: Form, link: Link) {
+pub(super) fn to_logit(v: &mut [f32], channels: usize, form: Form, link: Link) {
     match form {
         Form::Probability if link == Link::Sigmoid || channels == 1 => math::logit(v),
         Form::Probability => math::log(v),

@@ -13,7 +13,7 @@ use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::ValueType;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::lock;
@@ -67,7 +67,7 @@ impl Named for OptimizationLevel {
 }
 
 /// How cuDNN picks a convolution algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CudnnSearch {
     Exhaustive,
@@ -78,7 +78,7 @@ pub enum CudnnSearch {
 }
 
 /// `[cuda]` of a configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct CudaOptions {
     /// TensorFloat-32 in convolutions: faster, with a 10-bit mantissa. Off, so that the GPU agrees with the CPU.
@@ -89,7 +89,7 @@ pub struct CudaOptions {
 }
 
 /// `[tensorrt]` of a configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TensorRtOptions {
     /// Half precision where TensorRT finds it faster.

@@ -3,6 +3,8 @@
 //! A setting left alone is `None`; what then holds is decided where it is used (`spec`, `ensemble`).
 //! Properties win over the file, the file over what a model says of itself.
 
+mod write;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

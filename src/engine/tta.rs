@@ -132,6 +132,21 @@ pub fn parse(text: &str) -> Result<Vec<Transform>> {
     Ok(chosen)
 }
 
+/// The shortest text that [`parse`] reads as these transforms.
+pub fn name(transforms: &[Transform]) -> String {
+    let chosen = |set: &[Transform]| {
+        let rest = transforms.iter().filter(|t| **t != Transform::Identity);
+        rest.eq(set.iter().filter(|t| **t != Transform::Identity))
+    };
+    match SETS.iter().find(|(_, set)| chosen(set)) {
+        Some((name, _)) => name.to_string(),
+        None => {
+            let names = transforms.iter().filter(|t| **t != Transform::Identity).map(|t| t.name());
+            names.collect::<Vec<_>>().join("+")
+        }
+    }
+}
+
 /// A square block of this side is moved at a time when axes change places, so that both sides stay in cache.
 const BLOCK: usize = 16;
 
@@ -194,6 +209,16 @@ mod tests {
             Transform::Transpose => (j, i),
             Transform::AntiTranspose => (h - 1 - j, w - 1 - i),
         }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for text in ["none", "hflip", "vflip", "flip3", "flips", "d4", "rot90", "hflip+rot90", "flip3+transpose"] {
+            let transforms = parse(text).unwrap();
+            assert_eq!(parse(&name(&transforms)).unwrap(), transforms, "{text}");
+        }
+        assert_eq!(name(&parse("vflip,hflip").unwrap()), "flip3");
+        assert_eq!(name(&[Transform::Identity]), "none");
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The command line: what is done with models and ensembles outside a pipeline.
 
+mod output;
 mod scene;
 mod select;
 mod soup;

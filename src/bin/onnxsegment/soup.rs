@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use gstonnxsegment::engine::decide::Work;
-use gstonnxsegment::engine::metrics::{ClassCounts, Counts};
+use gstonnxsegment::engine::Settings;
+use gstonnxsegment::engine::metrics::ClassCounts;
 use gstonnxsegment::engine::onnx::model;
-use gstonnxsegment::engine::select::windows::{self, Area, Relation, Window};
+use gstonnxsegment::engine::select::{
+    self,
+    windows::{self, Area, Relation, Window},
+};
 use gstonnxsegment::engine::settings::{Facts, Source};
 use gstonnxsegment::engine::soup::{self, Members, Soup, Tiles, Trial};
-use gstonnxsegment::engine::{Ensemble, Settings};
 
-use super::scene::{Image, Scene, Values};
+use crate::scene::{Image, Scene, Values};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -51,12 +53,12 @@ pub struct Arguments {
     /// Where to score, in pixels of the scene [default: the validation windows that all models share]
     #[arg(long, value_name = "X,Y,WIDTH,HEIGHT;…", value_delimiter = ';', requires = "greedy")]
     windows: Option<Vec<Window>>,
-    /// The class to score [default: the mean of all classes but 0]
-    #[arg(long, requires = "greedy")]
-    class: Option<usize>,
+    /// Classes whose mean IoU is the score; all but class 0 if not given
+    #[arg(long, value_name = "CLASS,...", value_delimiter = ',', requires = "greedy")]
+    classes: Option<Vec<usize>>,
     /// A property of the element `onnxsegment`, such as activation=sigmoid or scale=65535, where the models do not tell
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -72,16 +74,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     model::write(&soup.model, &arguments.output)?;
 
+    let used = weights.iter().filter(|w| **w > 0.0).count();
     for key in &soup.dropped {
         warn(&format!("the models' metadata differ in `{key}`; it is left out"));
     }
-    if soup.has_batch_norm() && arguments.images.is_empty() {
+    if used > 1 && soup.has_batch_norm() && arguments.images.is_empty() {
         warn(
-            "the statistics of BatchNormalization are averaged like weights, which seldom fits; --images takes them anew \
-             from images like those that the models were trained on",
+            "the statistics of BatchNormalization are averaged like weights and may not fit; --images takes them anew from \
+             images like those of the training",
         );
     }
-    let used = weights.iter().filter(|w| **w > 0.0).count();
     match used {
         1 => println!("{}: one model alone", arguments.output.display()),
         _ => println!("{}: the average of {used} models", arguments.output.display()),
@@ -148,7 +150,7 @@ struct Kitchen {
 impl Kitchen {
     fn open(arguments: &Arguments, paths: &[PathBuf]) -> Result<Self> {
         let mut settings = Settings::default();
-        for text in &arguments.set {
+        for text in &arguments.settings {
             let (name, value) = text
                 .split_once('=')
                 .with_context(|| format!("--set {text}: is not NAME=VALUE, such as scale=65535"))?;
@@ -156,7 +158,7 @@ impl Kitchen {
                 !["model-file", "weights"].contains(&name),
                 "--set {text}: models and weights are stated without --set"
             );
-            settings.set(name, value, Source::Property, Path::new(""))?;
+            settings.set(name, value, Source::Property, Path::new("")).with_context(|| format!("--set {text}"))?;
         }
         let images = images(&arguments.images)?;
         let members = Members::read(paths)?;
@@ -193,8 +195,12 @@ impl Kitchen {
             bail!("--greedy needs --image and --truth");
         };
         let scene = Scene::read(image, truth, arguments.truth_values.as_ref())?;
-        let judge =
-            Judge { settings: &self.settings, area: area(arguments, paths, &scene)?, scene, class: arguments.class };
+        let judge = Judge {
+            settings: &self.settings,
+            area: area(arguments, paths, &scene)?,
+            scene,
+            classes: arguments.classes.clone(),
+        };
         let own = paths.iter().map(|path| judge.score(path)).collect::<Result<Vec<f64>>>()?;
         let weights = |members: &[usize]| {
             (0..paths.len()).map(|m| f64::from(u8::from(members.contains(&m)))).collect::<Vec<f64>>()
@@ -277,33 +283,24 @@ struct Judge<'a> {
     settings: &'a Settings,
     scene: Scene,
     area: Area,
-    class: Option<usize>,
+    classes: Option<Vec<usize>>,
 }
 
 impl Judge<'_> {
-    /// The IoU of one class, or the mean of all but the first.
+    /// The mean IoU of the classes that count.
     fn score(&self, path: &Path) -> Result<f64> {
-        let ensemble = Ensemble::load(&Settings { models: vec![path.into()], ..self.settings.clone() })?;
-        let plan = ensemble.plan(self.scene.image.format)?;
-        let job = ensemble.submit(&plan, Box::new(self.scene.image.clone()), false, None);
-        ensemble.seal();
-        let merged = job.wait()?;
-        let mut labels = Vec::new();
-        ensemble.decision().classes(&merged, 0, self.scene.truth.height, &mut labels, &mut Work::default());
+        let settings = Settings { models: vec![path.into()], ..self.settings.clone() };
+        let labels = select::labels(&settings, self.scene.image.format, Box::new(self.scene.image.clone()))?;
         let mut counts = ClassCounts::default();
         for pixel in self.area.pixels() {
             if let Some(truth) = self.scene.truth.classes[pixel] {
                 counts.add(truth.into(), labels[pixel].into());
             }
         }
-        let score = match self.class {
-            Some(class) => counts.0.get(class).and_then(Counts::iou),
-            None => ClassCounts(counts.0.into_iter().skip(1).collect()).mean(Counts::iou),
-        };
-        score.with_context(|| {
-            let class = self.class.map_or("class but 0".to_string(), |class| format!("class {class}"));
+        let classes = self.classes.clone().unwrap_or((1..counts.0.len()).collect());
+        select::score(&counts, &classes).with_context(|| {
             format!(
-                "{}: no pixel of the windows is of any {class}, in truth or mask; state other windows",
+                "{}: no pixel of the windows is of a class that counts, in truth or mask; state other windows or classes",
                 path.display()
             )
         })
