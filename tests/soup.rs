@@ -300,6 +300,25 @@ fn files_that_are_no_models_are_named() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_member_is_refused_or_averaged(damage in prop::collection::vec((0usize..3000, any::<u8>()), 1..4)) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("damaged.onnx");
+        let mut bytes = std::fs::read(&files(&["b"])[0]).unwrap();
+        damage.into_iter().for_each(|(at, byte)| bytes[at] = byte);
+        std::fs::write(&path, bytes).unwrap();
+        for paths in [[files(&["a"])[0].clone(), path.clone()], [path.clone(), files(&["a"])[0].clone()]] {
+            match Members::read(&paths) {
+                Ok(members) => prop_assert!(members.average(&[1.0, 1.0]).is_ok()),
+                Err(e) => prop_assert!(e.to_string().contains("damaged.onnx"), "{} does not name the file", e),
+            }
+        }
+    }
+}
+
 // ---- BatchNormalization
 
 #[derive(serde::Deserialize)]
@@ -453,7 +472,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// A folder with the three members, changed.
-fn kitchen(change: impl Fn(usize, &mut ModelProto)) -> TempDir {
+fn folder_of_members(change: impl Fn(usize, &mut ModelProto)) -> TempDir {
     let folder = TempDir::new().unwrap();
     for (k, path) in files(&["a", "b", "c"]).iter().enumerate() {
         let mut model = model::read(path).unwrap();
@@ -493,7 +512,7 @@ fn scene(folder: &Path) {
 
 #[test]
 fn the_command_averages_and_takes_statistics() {
-    let folder = kitchen(|_, _| {});
+    let folder = folder_of_members(|_, _| {});
     scene(folder.path());
     let (said, warned) = succeeds(folder.path(), &["soup", "?.onnx", "-o", "out.onnx", "--weights", "1,2,0.5"]);
     assert_eq!(said, "out.onnx: the average of 3 models\n");
@@ -514,7 +533,7 @@ fn the_command_averages_and_takes_statistics() {
 
 #[test]
 fn the_greedy_command_keeps_what_helps() {
-    let folder = kitchen(|_, _| {});
+    let folder = folder_of_members(|_, _| {});
     scene(folder.path());
     let more = ["--greedy", "--image", "scene.tif", "--truth", "truth.tif", "--windows", "0,0,96,40;0,40,96,56"];
     let (said, _) = succeeds(folder.path(), &[&["soup"][..], &MEMBERS, &["-o", "out.onnx"], &more].concat());
@@ -531,7 +550,7 @@ fn the_greedy_command_keeps_what_helps() {
 #[test]
 fn members_without_common_unseen_pixels_are_refused() {
     let with = |windows: [Option<&'static str>; 3]| {
-        let folder = kitchen(|k, model| {
+        let folder = folder_of_members(|k, model| {
             model.metadata_props.retain(|entry| entry.key() != "validation_windows");
             let entry = |text: &str| StringStringEntryProto {
                 key: Some("validation_windows".into()),
@@ -576,7 +595,7 @@ fn members_without_common_unseen_pixels_are_refused() {
 
 #[test]
 fn wrong_arguments_are_refused_and_leave_nothing() {
-    let folder = kitchen(|_, _| {});
+    let folder = folder_of_members(|_, _| {});
     std::fs::write(folder.path().join("text.onnx"), "no model").unwrap();
     std::fs::create_dir(folder.path().join("folder")).unwrap();
     let there = ["a.onnx", "b.onnx", "c.onnx", "folder", "text.onnx"];
@@ -615,7 +634,7 @@ fn wrong_arguments_are_refused_and_leave_nothing() {
 
 #[test]
 fn force_replaces_and_a_write_that_fails_or_is_killed_leaves_what_was_there() {
-    let folder = kitchen(|_, _| {});
+    let folder = folder_of_members(|_, _| {});
     let output = folder.path().join("out.onnx");
     std::fs::write(&output, "before").unwrap();
     // Files may not become larger than 1024 bytes: the write fails, or the process is killed within it.

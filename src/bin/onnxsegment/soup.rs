@@ -64,12 +64,12 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let paths = models(&arguments.models)?;
     check_output(&arguments, &paths)?;
-    let kitchen = Kitchen::open(&arguments, &paths)?;
+    let recipe = Recipe::open(&arguments, &paths)?;
     let (soup, weights) = match arguments.greedy {
-        true => kitchen.greedy(&arguments, &paths)?,
+        true => recipe.greedy(&arguments, &paths)?,
         false => {
             let weights = arguments.weights.clone().unwrap_or(vec![1.0; paths.len()]);
-            (kitchen.cook(&weights)?, weights)
+            (recipe.make(&weights)?, weights)
         }
     };
     model::write(&soup.model, &arguments.output)?;
@@ -136,8 +136,8 @@ fn images(texts: &[String]) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// What soups are made of, and with.
-struct Kitchen {
+/// What soups are made of, and how.
+struct Recipe {
     members: Members,
     /// What messages call an average: the first model.
     name: PathBuf,
@@ -147,13 +147,12 @@ struct Kitchen {
     tiles: Tiles,
 }
 
-impl Kitchen {
+impl Recipe {
     fn open(arguments: &Arguments, paths: &[PathBuf]) -> Result<Self> {
         let mut settings = Settings::default();
         for text in &arguments.settings {
-            let (name, value) = text
-                .split_once('=')
-                .with_context(|| format!("--set {text}: is not NAME=VALUE, such as scale=65535"))?;
+            let (name, value) =
+                text.split_once('=').with_context(|| format!("--set {text}: use NAME=VALUE, such as scale=65535"))?;
             ensure!(
                 !["model-file", "weights"].contains(&name),
                 "--set {text}: models and weights are stated without --set"
@@ -166,11 +165,11 @@ impl Kitchen {
         let facts = alone.resolve_members()?.swap_remove(0).facts;
         let number = |n: Option<u32>| n.map(|n| n as usize);
         let tiles = Tiles { side: number(arguments.tile_size), batch: number(arguments.batch_size) };
-        Ok(Kitchen { members, name: paths[0].clone(), settings, facts, images, tiles })
+        Ok(Recipe { members, name: paths[0].clone(), settings, facts, images, tiles })
     }
 
     /// The average with these weights, its statistics taken anew where there are images.
-    fn cook(&self, weights: &[f64]) -> Result<Soup> {
+    fn make(&self, weights: &[f64]) -> Result<Soup> {
         let mut soup = self.members.average(weights)?;
         if self.images.is_empty() {
             return Ok(soup);
@@ -210,7 +209,7 @@ impl Kitchen {
         let trials = soup::greedy(&own, |members| {
             trials += 1;
             let path = folder.path().join(format!("soup{trials}.onnx"));
-            model::write(&self.cook(&weights(members))?.model, &path)?;
+            model::write(&self.make(&weights(members))?.model, &path)?;
             let score = judge.score(&path)?;
             std::fs::remove_file(&path)?;
             anyhow::Ok(score)
@@ -219,7 +218,7 @@ impl Kitchen {
         let kept: Vec<usize> = trials.iter().filter(|trial| trial.kept).map(|trial| trial.member).collect();
         let weights = weights(&kept);
         // The best model alone keeps its own statistics, with which it was scored.
-        let soup = if kept.len() == 1 { self.members.average(&weights)? } else { self.cook(&weights)? };
+        let soup = if kept.len() == 1 { self.members.average(&weights)? } else { self.make(&weights)? };
         Ok((soup, weights))
     }
 }

@@ -1,7 +1,7 @@
 //! The statistics of a soup's BatchNormalization layers, taken anew from images.
 //!
 //! Averaged weights give activations of other means and variances than each member's, so averaged statistics do not
-//! fit them (Izmailov et al. 2018, section 3.2). The model runs over tiles with its BatchNormalization in training
+//! fit them (Izmailov et al. 2018). The model runs over tiles with its BatchNormalization in training
 //! mode, where each layer normalises by its batch's own mean and population variance and gives both.
 //!
 //! Over batches they are combined as the mean and variance of all values together: the mean of the means, and the mean
@@ -129,14 +129,15 @@ impl Soup {
     /// # Errors
     /// No tile at all, and what a run can meet.
     pub fn renormalize(&mut self, mut normalizations: Normalizations) -> Result<usize> {
-        // A model of fixed batch size takes no smaller batch; its last tiles are left out.
-        if normalizations.spec.input.batch.is_none_or(|batch| batch == normalizations.waiting.len()) {
+        // A model of fixed batch size takes no smaller batch: its last tiles are left out.
+        let fixed = normalizations.spec.input.batch.filter(|batch| *batch > 1);
+        if fixed.is_none() {
             normalizations.run()?;
         }
-        let Normalizations { tiles, layers, height, width, batch, .. } = normalizations;
+        let Normalizations { tiles, layers, height, width, .. } = normalizations;
         if tiles == 0 {
             let batch =
-                if batch > 1 { format!(", or fewer than the {batch} that the model takes") } else { String::new() };
+                fixed.map_or(String::new(), |n| format!(", or fewer than the {n} that the model takes at a time"));
             let problem =
                 format!("no tile of {width}x{height} pixels full of data{batch}; give more images, or smaller tiles");
             return Err(Error::setting("images", "", problem));
