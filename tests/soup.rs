@@ -586,9 +586,12 @@ fn members_without_common_unseen_pixels_are_refused() {
     );
     let folder = with([first, both, both]);
     succeeds(folder.path(), &arguments);
+    let seem = "seem to be folds of a cross-validation";
+    assert!(!succeeds(folder.path(), &["soup", "a.onnx", "b.onnx", "-o", "out.onnx", "--force"]).1.contains(seem));
     // Pixels that are stated make folds' averages a matter of scores again.
     let folder = with([first, second, none]);
     succeeds(folder.path(), &[&arguments[..], &["--windows", "0,0,96,96"]].concat());
+    assert!(succeeds(folder.path(), &["soup", "a.onnx", "b.onnx", "-o", "out.onnx", "--force"]).1.contains(seem));
     there.insert(3, "out.onnx");
     assert_eq!(names(folder.path()), there);
 }

@@ -84,6 +84,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
              images like those of the training",
         );
     }
+    if used > 1 && are_folds(&paths)? {
+        warn(
+            "no two of the models share a validation window, so they seem to be folds of a cross-validation: the average of \
+             such models is seldom a model. Compare its masks with theirs, or run them as an ensemble",
+        );
+    }
     match used {
         1 => println!("{}: one model alone", arguments.output.display()),
         _ => println!("{}: the average of {used} models", arguments.output.display()),
@@ -117,6 +123,16 @@ fn check_output(arguments: &Arguments, models: &[PathBuf]) -> Result<()> {
     ensure!(!models.iter().any(same), "{}: is one of the models; name another output", output.display());
     ensure!(arguments.force || !output.exists(), "{}: exists already; --force replaces it", output.display());
     Ok(())
+}
+
+/// Whether models name validation windows, and no two of them overlap.
+fn are_folds(paths: &[PathBuf]) -> Result<bool> {
+    let all = paths.iter().map(|path| windows::of_model(path)).collect::<Result<Option<Vec<_>>, _>>()?;
+    let Some(all) = all else { return Ok(false) };
+    let meet = |a: usize, b: usize, c: usize, d: usize| a < c.saturating_add(d) && c < a.saturating_add(b);
+    let overlap = |a: &Window, b: &Window| meet(a.x, a.width, b.x, b.width) && meet(a.y, a.height, b.y, b.height);
+    let apart = |a: &[Window], b: &[Window]| !a.iter().any(|a| b.iter().any(|b| overlap(a, b)));
+    Ok((1..all.len()).all(|k| all[..k].iter().all(|other| apart(other, &all[k]))))
 }
 
 /// Images by their names and globs.
