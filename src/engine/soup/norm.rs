@@ -8,6 +8,7 @@
 //! of the variances plus the variance of the means, each batch counted by its tiles. PyTorch's `update_bn` leaves the
 //! second term out, and takes sample variances; with one batch the two differ by n / (n − 1) alone.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use half::f16;
@@ -143,7 +144,7 @@ impl Soup {
             return Err(Error::setting("images", "", problem));
         }
         let weights = self.model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
-        let mut weights: std::collections::HashMap<_, _> = weights.map(|t| (t.name().to_string(), t)).collect();
+        let mut weights: HashMap<_, _> = weights.map(|t| (t.name().to_string(), t)).collect();
         for layer in layers {
             let n = (tiles * layer.outputs.len()) as f64;
             let [means, squares, variances] = &layer.sums;
