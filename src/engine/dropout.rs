@@ -15,7 +15,8 @@ use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
-use super::onnx::model;
+use super::onnx;
+use super::onnx::model::{self, floats};
 use super::onnx::schema::attribute_proto::AttributeType;
 use super::onnx::schema::tensor_proto::DataType;
 use super::onnx::schema::type_proto::{self, Tensor as TensorType};
@@ -23,7 +24,6 @@ use super::onnx::schema::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_shape_proto,
 };
-use super::soup::{floats, is_standard};
 use super::tta::Transform;
 
 /// The model's input that the randomness comes by: int64, batch × 4·nodes, the coefficients of each node's polynomial
@@ -95,10 +95,11 @@ pub fn is_random(model: &ModelProto) -> bool {
 
 /// Puts nodes that draw from [`INPUT`] in the place of each active Dropout.
 fn replace(model: &mut ModelProto) -> Result<(), String> {
-    let version = model.opset_import.iter().find(|set| is_standard(set.domain())).map_or(0, |set| set.version());
-    let in_function = model.functions.iter().any(|function| function.node.iter().any(contains));
+    let version = onnx::operator_set(model);
+    let in_function =
+        model.functions.iter().any(|function| function.node.iter().any(|node| onnx::holds(node, is_dropout)));
     let graph = model.graph.as_mut().ok_or("has no graph")?;
-    if in_function || graph.node.iter().any(|node| !is_dropout(node) && contains(node)) {
+    if in_function || graph.node.iter().any(|node| !is_dropout(node) && onnx::holds(node, is_dropout)) {
         return Err(
             "has Dropout in functions or in graphs within nodes, where it cannot be replaced; export the model with \
                     these inlined"
@@ -307,13 +308,7 @@ fn port(nodes: usize) -> ValueInfoProto {
 
 fn is_dropout(node: &NodeProto) -> bool {
     let whole = !node.input.is_empty() && !node.output.is_empty();
-    node.op_type() == "Dropout" && is_standard(node.domain()) && whole
-}
-
-/// Whether a node is a Dropout, or has one in a graph of its own.
-fn contains(node: &NodeProto) -> bool {
-    let within = |graph: &GraphProto| graph.node.iter().any(contains);
-    is_dropout(node) || node.attribute.iter().any(|a| a.g.iter().chain(&a.graphs).any(within))
+    onnx::is(node, "Dropout") && whole
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::dropout;
 use super::error::{Error, Result};
-use schema::ModelProto;
+use schema::{GraphProto, ModelProto, NodeProto};
 
 /// Operators that move or retype values without changing what they mean.
 const TRANSPARENT: &[&str] = &[
@@ -107,6 +107,26 @@ impl OnnxFile {
         }
         None
     }
+}
+
+/// The version of ONNX's own operators that a model uses.
+pub fn operator_set(model: &ModelProto) -> i64 {
+    model.opset_import.iter().find(|set| is_standard(set.domain())).map_or(0, |set| set.version())
+}
+
+/// Whether a node is one of ONNX's own operators.
+pub fn is(node: &NodeProto, operator: &str) -> bool {
+    node.op_type() == operator && is_standard(node.domain())
+}
+
+fn is_standard(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+/// Whether a node is such a one, or has one in a graph of its own.
+pub fn holds(node: &NodeProto, suits: fn(&NodeProto) -> bool) -> bool {
+    let within = |graph: &GraphProto| graph.node.iter().any(|node| holds(node, suits));
+    suits(node) || node.attribute.iter().any(|a| a.g.iter().chain(&a.graphs).any(within))
 }
 
 /// A model as it stands in its file: weights that lie in files beside it are not read.

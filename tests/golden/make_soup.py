@@ -6,9 +6,10 @@
     python make_soup.py            # rewrites soup/
     python make_soup.py --check    # computes everything again and compares with what is here, writes nothing
 
-Into soup/ go three models of one graph with weights of every type and in every place that a soup averages (a.onnx, b.onnx, c.onnx);
-their averages by numpy.average in float64 (mean.onnx, weighted.onnx: 1, 2, 0.5); and norm.json: what the statistics of the
-BatchNormalization layers of mean.onnx are on tiles of frames that lie here, by PyTorch.
+Into soup/ go three models of one graph with weights of every type and in every place that a soup averages (a.onnx, b.onnx, c.onnx),
+and b.onnx once more with its weights in a file beside it (external.onnx); their averages by numpy.average in float64 (mean.onnx,
+weighted.onnx: 1, 2, 0.5); and norm.json: what the statistics of the BatchNormalization layers of mean.onnx are on tiles of frames
+that lie here, by PyTorch.
 
 For norm.json the tiles are cut in numpy, smaller frames reflected by np.pad. A PyTorch twin of the network, whose output has to be
 ONNX Runtime's, runs in training mode, batch by batch; each layer's input gives its mean and population variance per batch, which
@@ -69,15 +70,15 @@ def initial(seed):
     }
 
 
-def tensor(name, array):
-    """Some weights as raw bytes, others in the fields of their type."""
-    if name in ("bn1.bias", "gain", "shift", "tilt", "axis"):
+def tensor(name, array, raw):
+    """Some weights as raw bytes, others in the fields of their type, unless all shall be raw."""
+    if not raw and name in ("bn1.bias", "gain", "shift", "tilt", "axis"):
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         return helper.make_tensor(name, kind, array.shape, array.flatten().tolist())
     return numpy_helper.from_array(np.ascontiguousarray(array), name)
 
 
-def graph(weights, metadata):
+def graph(weights, metadata, raw=False):
     node = helper.make_node
     norm = lambda x, bn, y: node(  # noqa: E731
         "BatchNormalization", [x, *(f"{bn}.{w}" for w in ("weight", "bias", "running_mean", "running_var"))], [y], epsilon=EPSILON
@@ -88,7 +89,7 @@ def graph(weights, metadata):
         name,
         [],
         [helper.make_tensor_value_info(name, T.FLOAT, None)],
-        [tensor(k, v) for k, v in inner.items()],
+        [tensor(k, v, raw) for k, v in inner.items()],
     )
     nodes = [
         node("Conv", ["image", "conv1.weight"], ["t1"], pads=[1, 1, 1, 1]),
@@ -115,7 +116,7 @@ def graph(weights, metadata):
         "g",
         [helper.make_tensor_value_info("image", T.FLOAT, dims)],
         [helper.make_tensor_value_info("scores", T.FLOAT, ["batch", 1, "height", "width"])],
-        [tensor(k, v) for k, v in weights.items() if k not in inner],
+        [tensor(k, v, raw) for k, v in weights.items() if k not in inner],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8, producer_name="onnxsegment-tests")
     helper.set_model_props(model, {k: json.dumps(v) for k, v in metadata.items()})
@@ -227,13 +228,18 @@ def make():
         files[f"{name}.onnx"] = graph(member, windows | {"run": name})
     for name, shares in SHARES.items():
         averaged = average(members, shares)
-        files[f"{name}.onnx"] = graph(averaged, windows)
+        files[f"{name}.onnx"] = graph(averaged, windows, raw=True)
         if name == "mean":
             files["norm.json"] = statistics(averaged, files["mean.onnx"])
-    return {
+    written = {
         name: json.dumps(what, indent=1) + "\n" if name.endswith(".json") else what.SerializeToString(deterministic=True)
         for name, what in files.items()
     }
+    with tempfile.TemporaryDirectory() as folder:
+        # Tensors in the fields of their type stay in the model.
+        path = Path(folder) / "external.onnx"
+        onnx.save_model(files["b.onnx"], path, save_as_external_data=True, location="external.data", size_threshold=0)
+        return written | {name: (Path(folder) / name).read_bytes() for name in ("external.onnx", "external.data")}
 
 
 def main():

@@ -3,6 +3,7 @@
 mod output;
 mod scene;
 mod select;
+mod soup;
 
 use std::process::ExitCode;
 
@@ -22,11 +23,14 @@ struct Line {
 enum Command {
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
+    /// Average the weights of models of one architecture into one model, which runs at the cost of one
+    Soup(soup::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Line::parse().command {
         Command::Select(arguments) => select::run(arguments),
+        Command::Soup(arguments) => soup::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

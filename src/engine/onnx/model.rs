@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use half::{bf16, f16};
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -244,6 +245,27 @@ fn of_attributes<'a>(attributes: &'a mut [AttributeProto], found: &mut Vec<&'a m
 
 fn of_sparse<'a>(sparse: &'a mut SparseTensorProto, found: &mut Vec<&'a mut TensorProto>) {
     found.extend(sparse.values.iter_mut().chain(&mut sparse.indices));
+}
+
+/// Values of a floating-point tensor; `None` for other types.
+pub fn floats(tensor: &TensorProto) -> Option<Vec<f64>> {
+    fn raw<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Option<Vec<f64>> {
+        let (values, rest) = bytes.as_chunks::<N>();
+        rest.is_empty().then(|| values.iter().map(|v| value(*v)).collect())
+    }
+    // Types of 16 bits lie in the lower half of an int32 where they are no raw bytes.
+    let halves = |value: fn(u16) -> f64| Some(tensor.int32_data.iter().map(|v| value(*v as u16)).collect());
+    match (DataType::try_from(tensor.data_type?).ok()?, &tensor.raw_data) {
+        (DataType::Float, Some(bytes)) => raw(bytes, |b| f32::from_le_bytes(b).into()),
+        (DataType::Float, None) => Some(tensor.float_data.iter().map(|v| f64::from(*v)).collect()),
+        (DataType::Double, Some(bytes)) => raw(bytes, f64::from_le_bytes),
+        (DataType::Double, None) => Some(tensor.double_data.clone()),
+        (DataType::Float16, Some(bytes)) => raw(bytes, |b| f16::from_le_bytes(b).into()),
+        (DataType::Float16, None) => halves(|v| f16::from_bits(v).into()),
+        (DataType::Bfloat16, Some(bytes)) => raw(bytes, |b| bf16::from_le_bytes(b).into()),
+        (DataType::Bfloat16, None) => halves(|v| bf16::from_bits(v).into()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! The statistics of a soup's BatchNormalization layers, taken anew from images.
 //!
 //! Averaged weights give activations of other means and variances than each member's, so averaged statistics do not
-//! fit them (Izmailov et al. 2018, section 3.2). The model runs over tiles with its BatchNormalization in training
+//! fit them (Izmailov et al. 2018). The model runs over tiles with its BatchNormalization in training
 //! mode, where each layer normalises by its batch's own mean and population variance and gives both.
 //!
 //! Over batches they are combined as the mean and variance of all values together: the mean of the means, and the mean
 //! of the variances plus the variance of the means, each batch counted by its tiles. PyTorch's `update_bn` leaves the
 //! second term out, and takes sample variances; with one batch the two differ by n / (n − 1) alone.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use half::f16;
@@ -17,10 +18,8 @@ use tempfile::TempDir;
 use super::{Soup, set_floats};
 use crate::engine::error::{Error, Result};
 use crate::engine::onnx::schema::attribute_proto::AttributeType;
-use crate::engine::onnx::schema::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, type_proto,
-};
-use crate::engine::onnx::{OnnxFile, model};
+use crate::engine::onnx::schema::{AttributeProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
+use crate::engine::onnx::{self, OnnxFile, model};
 use crate::engine::pixels::{Band, Conversion, Frame, FrameFormat, FrameView, Planes};
 use crate::engine::runtime::{self, Model, OptimizationLevel, Policy, Provider, SessionGuard, SessionOptions};
 use crate::engine::settings::{Activation, Fact, Facts, Source};
@@ -69,6 +68,17 @@ struct Layer {
 }
 
 impl Soup {
+    /// Whether the graph has BatchNormalization, anywhere.
+    pub fn has_batch_norm(&self) -> bool {
+        let functions = self.model.functions.iter().flat_map(|function| &function.node);
+        self.model
+            .graph
+            .iter()
+            .flat_map(|graph| &graph.node)
+            .chain(functions)
+            .any(|node| onnx::holds(node, is_normalization))
+    }
+
     /// Makes ready for taking the statistics of the BatchNormalization layers. `None` when there are none. `name` is
     /// what messages call the model.
     ///
@@ -124,20 +134,21 @@ impl Soup {
     /// # Errors
     /// No tile at all, and what a run can meet.
     pub fn renormalize(&mut self, mut normalizations: Normalizations) -> Result<usize> {
-        // A model of fixed batch size takes no smaller batch; its last tiles are left out.
-        if normalizations.spec.input.batch.is_none_or(|batch| batch == normalizations.waiting.len()) {
+        // A model of fixed batch size takes no smaller batch: its last tiles are left out.
+        let fixed = normalizations.spec.input.batch.filter(|batch| *batch > 1);
+        if fixed.is_none() {
             normalizations.run()?;
         }
-        let Normalizations { tiles, layers, height, width, batch, .. } = normalizations;
+        let Normalizations { tiles, layers, height, width, .. } = normalizations;
         if tiles == 0 {
             let batch =
-                if batch > 1 { format!(", or fewer than the {batch} that the model takes") } else { String::new() };
+                fixed.map_or(String::new(), |n| format!(", or fewer than the {n} that the model takes at a time"));
             let problem =
                 format!("no tile of {width}x{height} pixels full of data{batch}; give more images, or smaller tiles");
             return Err(Error::setting("images", "", problem));
         }
         let weights = self.model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
-        let mut weights: std::collections::HashMap<_, _> = weights.map(|t| (t.name().to_string(), t)).collect();
+        let mut weights: HashMap<_, _> = weights.map(|t| (t.name().to_string(), t)).collect();
         for layer in layers {
             let n = (tiles * layer.outputs.len()) as f64;
             let [means, squares, variances] = &layer.sums;
@@ -248,10 +259,11 @@ fn values(output: &DynValue) -> Option<Vec<f64>> {
 /// # Errors
 /// Layers that have no training mode, that lie in graphs within nodes, or whose statistics are no weights.
 fn expose(model: &mut ModelProto) -> Result<Vec<Layer>, String> {
-    let version = model.opset_import.iter().find(|set| is_standard(set.domain())).map_or(0, |set| set.version());
-    let nested = model.functions.iter().any(|function| function.node.iter().any(contains));
+    let version = onnx::operator_set(model);
+    let nested =
+        model.functions.iter().any(|function| function.node.iter().any(|node| onnx::holds(node, is_normalization)));
     let Some(graph) = &mut model.graph else { return Ok(Vec::new()) };
-    if nested || graph.node.iter().any(|node| !is_normalization(node) && contains(node)) {
+    if nested || graph.node.iter().any(|node| !is_normalization(node) && onnx::holds(node, is_normalization)) {
         return Err("has BatchNormalization in functions or in graphs within nodes, where its statistics cannot be \
                     taken; export the model with these inlined"
             .into());
@@ -309,16 +321,6 @@ fn expose(model: &mut ModelProto) -> Result<Vec<Layer>, String> {
     Ok(layers)
 }
 
-pub(in crate::engine) fn is_standard(domain: &str) -> bool {
-    matches!(domain, "" | "ai.onnx")
-}
-
 fn is_normalization(node: &NodeProto) -> bool {
-    node.op_type() == "BatchNormalization" && is_standard(node.domain())
-}
-
-/// Whether a node is a BatchNormalization, or has one in a graph of its own.
-fn contains(node: &NodeProto) -> bool {
-    let within = |graph: &GraphProto| graph.node.iter().any(contains);
-    is_normalization(node) || node.attribute.iter().any(|a| a.g.iter().chain(&a.graphs).any(within))
+    onnx::is(node, "BatchNormalization")
 }

@@ -1,6 +1,6 @@
 //! Whether two models are one graph: node by node in their order, whatever intermediate values are called.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 
 use super::is_floating;
@@ -132,7 +132,7 @@ fn weights(a: &[TensorProto], b: &[TensorProto]) -> Same {
             ));
         }
     }
-    let ours: std::collections::HashSet<&str> = a.iter().map(|t| t.name()).collect();
+    let ours: HashSet<&str> = a.iter().map(|t| t.name()).collect();
     let more = b.iter().find(|t| !ours.contains(t.name()));
     more.map_or(Ok(()), |t| Err(format!("it has the weight `{}` besides", t.name())))
 }
@@ -166,7 +166,7 @@ fn nodes<'a>(a: &'a [NodeProto], b: &'a [NodeProto], names: &mut Names<'a>) -> S
         for (a, b) in a.input.iter().zip(&b.input) {
             let expected = if a.is_empty() { Some("") } else { names.get(a.as_str()).copied() };
             if expected != Some(b.as_str()) {
-                return Err(format!("{at} reads `{b}`, there {}", expected.map_or(a.as_str(), |e| e)));
+                return Err(format!("{at} reads `{b}`, there {}", expected.unwrap_or(a)));
             }
         }
         names.extend(a.output.iter().map(String::as_str).zip(b.output.iter().map(String::as_str)));
