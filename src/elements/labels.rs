@@ -1,10 +1,12 @@
-//! Blended scores to the values of a mask, for the elements that put tiles together again.
+//! Blended scores to the values of a mask, and masks to their labels, for the elements that put tiles together again.
 
 use crate::engine::decide::{Decision, NODATA_16, Work};
 use crate::engine::merge::{Domain, Merged};
+use crate::engine::pixels::{FrameView, Sample};
 use crate::engine::settings::Named;
 use crate::engine::spec::Link;
 use crate::engine::{Error, Result};
+use crate::raster::Rect;
 use crate::raster::blend::Planes;
 
 use super::meta::SegmentationInfo;
@@ -125,6 +127,25 @@ impl Labels {
     }
 }
 
+/// The labels of a part of a mask, row by row without padding. With `nodata`, 255 of 8 bits becomes 65535. `None` where the
+/// mask is smaller than it says.
+pub fn of_part(mask: &FrameView<'_>, part: &Rect, nodata: bool) -> Option<Vec<u16>> {
+    let band = mask.bands.first()?;
+    let mut labels = Vec::with_capacity(part.area());
+    for y in part.y as usize..part.bottom() as usize {
+        let at = y * band.stride + part.x as usize * band.step;
+        let row = band.data.get(at..at + part.width as usize * band.step)?;
+        match mask.format.sample {
+            Sample::U8 if nodata => {
+                labels.extend(row.iter().map(|v| if *v == 255 { NODATA_16 } else { u16::from(*v) }))
+            }
+            Sample::U8 => labels.extend(row.iter().map(|v| u16::from(*v))),
+            _ => labels.extend(row.as_chunks::<2>().0.iter().map(|v| u16::from_le_bytes(*v))),
+        }
+    }
+    Some(labels)
+}
+
 /// The `F32LE` scores of a buffer where they lie; a copy where this machine cannot read them there.
 pub fn floats<'a>(data: &'a [u8], copy: &'a mut Vec<f32>) -> &'a [f32] {
     // SAFETY: any four bytes are a float.
@@ -204,6 +225,21 @@ mod tests {
             let mut copy = vec![7.0];
             assert_eq!(floats(&room[start..], &mut copy), values);
         }
+    }
+
+    #[test]
+    fn labels_of_a_part() {
+        use crate::engine::pixels::{Band, FrameFormat};
+        let data = [1, 2, 255, 9, 3, 4, 5, 9];
+        let view = |sample, width, step| FrameView {
+            format: FrameFormat { width, height: 2, bands: 1, sample },
+            bands: vec![Band { data: &data, step, stride: 4 }],
+        };
+        let bytes = view(Sample::U8, 3, 1);
+        assert_eq!(of_part(&bytes, &Rect::new(1, 0, 2, 2), true).unwrap(), [2, 65535, 4, 5]);
+        assert_eq!(of_part(&bytes, &Rect::new(2, 0, 1, 2), false).unwrap(), [255, 5]);
+        assert_eq!(of_part(&view(Sample::U16Le, 2, 2), &Rect::new(1, 0, 1, 2), true).unwrap(), [0x9ff, 0x905]);
+        assert_eq!(of_part(&bytes, &Rect::new(0, 0, 3, 3), true), None);
     }
 
     #[test]

@@ -12,14 +12,14 @@ use gst_video::{VideoFormat, VideoInfo};
 use super::CAT;
 use super::settings::{Masks, SPECS, Settings, Wanted};
 use crate::elements::caps::{self, MappedFrame, Pixels};
-use crate::elements::meta::{PlanRef, RasterInfo, RunModels, RunRequest, SegmentationInfo, TileMeta};
-use crate::elements::{self, pads, resize};
+use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunModels, RunRequest, SegmentationInfo, TileMeta};
+use crate::elements::{self, labels, pads, resize};
 use crate::engine::decide::NODATA_16;
 use crate::engine::lock;
 use crate::engine::pixels::Frame as _;
 use crate::raster::clean::{Cleaned, Cleaner, Mosaic, Recipe};
 use crate::raster::grid::Work;
-use crate::raster::{Error, Rect};
+use crate::raster::{Error, Lattice, Preference, Rect};
 
 /// Why nothing comes out.
 enum Fault {
@@ -323,11 +323,7 @@ impl MaskClean {
     fn plan_query(&self, query: &mut gst::QueryRef) -> bool {
         let Some(mut plan) = PlanRef::of(query) else { return false };
         let Some(request) = plan.request() else {
-            plan.set_preference(&crate::raster::Preference {
-                overlap: Some(0.0),
-                labels: true,
-                ..crate::raster::Preference::default()
-            });
+            plan.set_preference(&Preference { overlap: Some(0.0), labels: true, ..Preference::default() });
             return true;
         };
         let Some(wanted) = lock(&self.stream).wanted.clone() else { return false };
@@ -335,12 +331,8 @@ impl MaskClean {
             let shard = format!("{}/{}", request.shard.index, request.shard.count);
             let problem = "maskclean needs every tile of a mosaic; clean it in one process, without shards";
             self.post(&Error::setting("shard", shard, problem));
-            plan.set_answer(&crate::elements::meta::RunAnswer {
-                lattice: Default::default(),
-                cores: false,
-                done: Vec::new(),
-                refused: true,
-            });
+            let lattice = Lattice::default();
+            plan.set_answer(&RunAnswer { lattice, cores: false, done: Vec::new(), refused: true });
             return true;
         }
         lock(&self.stream).region = Some(request.region);
@@ -499,20 +491,8 @@ impl Stream {
         let frame = MappedFrame::new(buffer.clone(), &Pixels::Video(info.clone()));
         let unreadable = || fault("a mask is smaller than its caps say; take out what changes its memory");
         let frame = frame.ok_or_else(unreadable)?;
-        let view = frame.view();
-        let band = view.bands.first().ok_or_else(unreadable)?;
-        let wide = is_wide(info);
-        let nodata = self.wanted.as_ref().is_some_and(|wanted| wanted.has_nodata(wide, self.info.as_ref()));
-        let mut labels = Vec::with_capacity(part.area());
-        for y in part.y as usize..part.bottom() as usize {
-            let at = y * band.stride + part.x as usize * band.step;
-            let row = band.data.get(at..at + part.width as usize * band.step).ok_or_else(unreadable)?;
-            match wide {
-                true => labels.extend(row.as_chunks::<2>().0.iter().map(|v| u16::from_le_bytes(*v))),
-                false if nodata => labels.extend(row.iter().map(|v| if *v == 255 { NODATA_16 } else { u16::from(*v) })),
-                false => labels.extend(row.iter().map(|v| u16::from(*v))),
-            }
-        }
+        let nodata = self.wanted.as_ref().is_some_and(|wanted| wanted.has_nodata(is_wide(info), self.info.as_ref()));
+        let labels = labels::of_part(&frame.view(), &part, nodata).ok_or_else(unreadable)?;
         if !self.seen.class {
             self.seen.class = labels.iter().any(|label| *label != recipe.background && *label != NODATA_16);
             self.seen.nodata |= labels.contains(&NODATA_16);

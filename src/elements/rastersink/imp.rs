@@ -22,7 +22,7 @@ use crate::elements::caps::{self, MappedFrame, Pixels};
 use crate::elements::labels;
 use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunModels, RunRequest, SegmentationInfo, TileMeta};
 use crate::engine::lock;
-use crate::engine::pixels::{Frame as _, Sample};
+use crate::engine::pixels::Frame as _;
 use crate::raster::blend::{Blend, Blender, Piece};
 use crate::raster::cells::{Cells, Depth, touches};
 use crate::raster::grid::Work;
@@ -470,20 +470,8 @@ impl RasterSink {
             Pixels::Video(_) if empty => run.take_labels(&tile.core, None),
             Pixels::Video(_) => {
                 let frame = MappedFrame::new(buffer.clone(), &pixels).ok_or_else(unreadable)?;
-                let view = frame.view();
-                let (band, core) = (view.bands[0], tile.core.relative_to(tile.area.x, tile.area.y));
-                let mut values = Vec::with_capacity(core.area());
-                for y in core.y as usize..core.bottom() as usize {
-                    let row = &band.data[y * band.stride + core.x as usize * band.step..];
-                    let row = &row[..core.width as usize * band.step];
-                    match view.format.sample {
-                        // Of 8 bits, 255 is no data.
-                        Sample::U8 => {
-                            values.extend(row.iter().map(|v| if *v == 255 { u16::MAX } else { u16::from(*v) }))
-                        }
-                        _ => values.extend(row.as_chunks::<2>().0.iter().map(|v| u16::from_le_bytes(*v))),
-                    }
-                }
+                let core = tile.core.relative_to(tile.area.x, tile.area.y);
+                let values = labels::of_part(&frame.view(), &core, true).ok_or_else(unreadable)?;
                 run.take_labels(&tile.core, Some(values))
             }
         }
