@@ -2,6 +2,7 @@
 
 mod imp;
 mod settings;
+mod stream;
 
 use std::sync::LazyLock;
 
