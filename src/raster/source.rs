@@ -521,22 +521,25 @@ fn legend(dataset: &Dataset, band: usize) -> Option<Legend> {
     let used = colours.iter().rposition(|colour| *colour != [0; 3]).map_or(0, |last| last + 1);
     colours.truncate(used);
     let owner = dataset.rasterband(band).ok()?;
-    // SAFETY: the band lives as long as the data set.
-    let names: Vec<String> = texts(unsafe { gdal_sys::GDALGetRasterCategoryNames(owner.c_rasterband()) });
+    // SAFETY: the band lives as long as the data set, which keeps the list.
+    let names = unsafe { texts(gdal_sys::GDALGetRasterCategoryNames(owner.c_rasterband())) };
     (!names.is_empty() || !colours.is_empty()).then_some(Legend { names, colours })
 }
 
-/// The texts of one of GDAL's lists, which may be null.
-fn texts(list: *mut *mut std::ffi::c_char) -> Vec<String> {
+/// The texts of one of GDAL's lists.
+///
+/// # Safety
+/// The list is null, or ends with null.
+unsafe fn texts(list: *mut *mut std::ffi::c_char) -> Vec<String> {
     let mut texts = Vec::new();
-    // SAFETY: GDAL's lists end with null.
-    unsafe {
-        for k in 0.. {
-            if list.is_null() || (*list.add(k)).is_null() {
-                break;
-            }
-            texts.push(std::ffi::CStr::from_ptr(*list.add(k)).to_string_lossy().into_owned());
+    for k in 0.. {
+        // SAFETY: no place behind the null is looked at.
+        let text = if list.is_null() { std::ptr::null_mut() } else { unsafe { *list.add(k) } };
+        if text.is_null() {
+            break;
         }
+        // SAFETY: GDAL's texts end with zero.
+        texts.push(unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned());
     }
     texts
 }
