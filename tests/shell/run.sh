@@ -160,6 +160,9 @@ check_clean() {
     ! same out/clean-before.tif out/clean.tif 2>/dev/null && size out/clean.png 1810 900
 }
 check_big_picture() { size out/big-picture.png 900 900 && mask out/big-picture.png 0 255; }
+check_evaluate() {
+  grep -q '^building' "$work/log" && grep -q '"expected_error": 0\.' out/report.json && grep -q '"truth_pixels": 7946' out/report.json
+}
 check_other() { [ -n "$(find out -newer "$work/started" -type f)" ] || fail "it wrote nothing into out/"; }
 
 for script in pipelines/*.sh; do
