@@ -884,7 +884,11 @@ fn configuration_files() {
         ),
         ("not-array", format!("[member]\nmodel-file = '{file}'"), &["member", "[[member]]"]),
         ("empty-activation", format!("model-file = '{file}'\nactivation = ''"), &["activation"]),
-        ("type", format!("model-file = '{file}'\nthreshold = 1979-05-27"), &["threshold", "1979-05-27", "text, a number"]),
+        (
+            "type",
+            format!("model-file = '{file}'\nthreshold = 1979-05-27"),
+            &["threshold", "1979-05-27", "text, a number"],
+        ),
         ("table", format!("model-file = '{file}'\n[threshold]\na = 1"), &["threshold", "text, a number"]),
         ("merge", format!("model-file = '{file}'\nmerge = 'median'"), &["merge", "median", "mean"]),
         ("multiple", format!("model-file = '{file}'\nsize-multiple = 0"), &["size-multiple", "1 to 4096"]),

@@ -438,6 +438,11 @@ impl<'a> PlanRef<'a> {
         take(self.0, "answer")
     }
 
+    /// Says that labels are wanted, a palette's indices and not its colours, in tiles that do not overlap.
+    pub fn prefer_labels(&mut self) {
+        self.set_preference(&Preference { overlap: Some(0.0), labels: true, ..Preference::default() });
+    }
+
     pub fn set_preference(&mut self, preference: &Preference) {
         put(self.0, "preference", preference);
     }

@@ -47,7 +47,7 @@ fn a_truth_in_colours() {
     let scoring = Scoring::new("", "");
     scoring.push_grey("prediction", "GRAY8", &mask);
     scoring.push("truth", &caps("RGB", (20, 20)), picture((20, 20), 0));
-    says(&scoring.error(), &["truth on pad truth", "RGB", "GRAY8", "videoconvert", "bands=1"]);
+    says(&scoring.error(), &["truth on pad truth", "RGB", "GRAY8", "videoconvert"]);
     let scoring = Scoring::new("", "");
     scoring.push_grey("truth", "GRAY8", &mask);
     scoring.push("prediction", &caps("RGB", (20, 20)), picture((20, 20), 0));

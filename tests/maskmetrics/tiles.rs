@@ -109,7 +109,7 @@ mod rasters {
         write(&folder.join("truth.tif"), &truth, Some(255.0));
         let path = folder.display();
         let pipeline = launch(&format!(
-            "rastersrc location={path}/mask.tif tile-size=32 overlap=0 ! maskmetrics name=m block-size=16 ! fakesink \
+            "rastersrc location={path}/mask.tif tile-size=32 ! maskmetrics name=m block-size=16 ! fakesink \
              rastersrc location={path}/truth.tif tile-size=32 overlap=0 ! queue ! m.truth"
         ));
         pipeline.finish();
@@ -153,7 +153,7 @@ mod rasters {
         pipeline.finish();
         let along = report(&pipeline);
         let pipeline = launch(&format!(
-            "rastersrc location={path}/mask.tif bands=1 tile-size=32 overlap=0 ! maskmetrics name=m bootstrap=0 ! fakesink \
+            "rastersrc location={path}/mask.tif tile-size=32 ! maskmetrics name=m bootstrap=0 ! fakesink \
              rastersrc location={path}/truth.tif tile-size=32 overlap=0 ! queue ! m.truth"
         ));
         pipeline.finish();

@@ -15,7 +15,7 @@ use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunModels, RunReques
 use crate::elements::{self, pads};
 use crate::engine::lock;
 use crate::raster::grid::Work;
-use crate::raster::{Error, Lattice, Preference};
+use crate::raster::{Error, Lattice};
 
 pub struct MaskClean {
     sink: gst::Pad,
@@ -251,7 +251,7 @@ impl MaskClean {
     fn plan_query(&self, query: &mut gst::QueryRef) -> bool {
         let Some(mut plan) = PlanRef::of(query) else { return false };
         let Some(request) = plan.request() else {
-            plan.set_preference(&Preference { overlap: Some(0.0), labels: true, ..Preference::default() });
+            plan.prefer_labels();
             return true;
         };
         let Some(wanted) = lock(&self.stream).wanted.clone() else { return false };

@@ -14,7 +14,7 @@ use super::read::{self, Coding, Probability, Reader};
 use super::settings::{self, Settings, Wanted};
 use super::sides::{Side, Sides, Waiting};
 use crate::elements::caps::{self, MappedFrame, Pixels};
-use crate::elements::meta::{SegmentationInfo, TileMeta};
+use crate::elements::meta::{PlanRef, SegmentationInfo, TileMeta};
 use crate::elements::pads;
 use crate::engine::error::count;
 use crate::engine::lock;
@@ -344,13 +344,16 @@ impl MaskMetrics {
         if pixels.is_none() {
             self.post(&format!(
                 "the {what} on pad {pad} comes as {caps}, and masks are one grey band of class values (GRAY8, \
-                 GRAY16_LE, GRAY16_BE); put `videoconvert` before the pad, or bands=1 on the rastersrc of a raster with a palette"
+                 GRAY16_LE, GRAY16_BE); put `videoconvert` before the pad"
             ));
         }
         pixels
     }
 
     fn sink_query(&self, _pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        if prefers_labels(query) {
+            return true;
+        }
         match query.view_mut() {
             gst::QueryViewMut::Caps(query) => {
                 let follows = self.src.peer_query_caps(Some(&masks()));
@@ -402,6 +405,9 @@ impl MaskMetrics {
     }
 
     fn side_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef, wanted: &gst::Caps) -> bool {
+        if prefers_labels(query) {
+            return true;
+        }
         match query.view_mut() {
             gst::QueryViewMut::Caps(query) => {
                 query.set_result(&preferred(wanted, query.filter()));
@@ -731,6 +737,13 @@ fn probabilities() -> gst::Caps {
     let mut caps = caps::video(caps::MASK.iter().copied());
     caps.merge(caps::scores());
     caps
+}
+
+/// Answers a raster's source that asks how masks are wanted; `false` for every other query.
+fn prefers_labels(query: &mut gst::QueryRef) -> bool {
+    let Some(mut plan) = PlanRef::of(query).filter(|plan| plan.request().is_none()) else { return false };
+    plan.prefer_labels();
+    true
 }
 
 /// What a caps query on a sink pad hears: what can be read; if that is none of what the peer has, then what it has, so
