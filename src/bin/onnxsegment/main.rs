@@ -1,5 +1,7 @@
 //! The command line: what is done with models and ensembles outside a pipeline.
 
+mod eval;
+mod models;
 mod output;
 mod scene;
 mod select;
@@ -20,12 +22,15 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Score a mask, or models on an image, against the truth
+    Eval(eval::Arguments),
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Line::parse().command {
+        Command::Eval(arguments) => eval::run(arguments),
         Command::Select(arguments) => select::run(arguments),
     };
     match result {
