@@ -172,8 +172,9 @@ fn models_that_share_windows_are_compared_there_and_nowhere_else() {
     let selection = study.select().unwrap();
     // 10…49 × 20…39, and 0…4 × 60…63.
     assert_eq!((selection.basis, selection.pixels), (Basis::Shared, 40 * 20 + 5 * 4));
-    let shared = |k: usize| match (k % WIDTH, k / WIDTH) {
-        (x, y) => ((10..50).contains(&x) && (20..40).contains(&y)) || (x < 5 && y >= 60),
+    let shared = |k: usize| {
+        let (x, y) = (k % WIDTH, k / WIDTH);
+        ((10..50).contains(&x) && (20..40).contains(&y)) || (x < 5 && y >= 60)
     };
     for members in [vec![0], vec![2], vec![0, 1], vec![0, 1, 2]] {
         for set in ["none", "hflip"] {

@@ -48,7 +48,7 @@ pub fn frame() -> Box<dyn Frame> {
 pub fn classes(count: usize) -> Vec<Option<u16>> {
     let class = |k: usize| {
         let [_, green, _] = colour(k % WIDTH, k / WIDTH);
-        let noise = (k * 7919) % 11 == 0;
+        let noise = (k * 7919).is_multiple_of(11);
         match (green > 150) != noise {
             true => Some(1 + (k % WIDTH / 16 % (count - 1)) as u16),
             false => Some(0),

@@ -71,11 +71,14 @@ struct Predicted {
 pub fn run(arguments: Arguments) -> Result<()> {
     let mut truth = Truth::read(&arguments.truth, arguments.truth_values.as_ref())?;
     let size = (truth.width, truth.height);
+    // Blocks of the bootstrap begin at the windows' corner, and there are none far from any window.
+    let mut part = Window { x: 0, y: 0, width: size.0, height: size.1 };
     if !arguments.windows.is_empty() {
         let area = Area::of(&arguments.windows, size).map_err(|window| {
             anyhow::anyhow!("--windows {window}: reaches beyond the mask, which has {}x{} pixels", size.0, size.1)
         })?;
         truth.classes.iter_mut().enumerate().for_each(|(pixel, class)| *class = class.filter(|_| area.contains(pixel)));
+        part = Window::around(&arguments.windows).unwrap_or(part);
     }
     let predicted = match (&arguments.mask, &arguments.image) {
         (Some(path), _) => {
@@ -102,15 +105,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let mut evaluation = Evaluation::new(settings)?;
     let map = |classes: &[Option<u16>]| {
-        LabelMap::new(size.0, size.1, classes.iter().map(|class| class.unwrap_or(NODATA_16)).collect())
+        let labels = cut(classes, part, size.0).into_iter().map(|class| class.unwrap_or(NODATA_16));
+        LabelMap::new(part.width, part.height, labels.collect())
     };
-    evaluation.add_frame(&map(&predicted.classes)?, &map(&truth.classes)?, predicted.confidence.as_deref())?;
+    let confidence = predicted.confidence.as_ref().map(|all| cut(all, part, size.0));
+    evaluation.add_frame(&map(&predicted.classes)?, &map(&truth.classes)?, confidence.as_deref())?;
     let report = evaluation.report(&predicted.names);
     match arguments.json {
         true => println!("{}", serde_json::to_string_pretty(&report).context("the report cannot be written as JSON")?),
-        false => print!("{report}"),
+        false => println!("{report}"),
     }
     Ok(())
+}
+
+/// What lies in a part of rows of `width`.
+fn cut<T: Copy>(all: &[T], part: Window, width: usize) -> Vec<T> {
+    let rows = all.chunks_exact(width).skip(part.y).take(part.height);
+    rows.flat_map(|row| &row[part.x..part.x + part.width]).copied().collect()
 }
 
 /// Runs models over an image as the element does.
