@@ -102,14 +102,15 @@ fn the_traced_pipeline() {
         pipeline.finish();
     }
     {
-        // Scored after a seek, and stopped while it waits for the truth.
+        // Scored after a seek, and stopped in the middle.
         let pipeline = common::launch(
-            "videotestsrc num-buffers=9 ! video/x-raw,format=RGB,width=48,height=32 ! onnxsegment model-file={sigmoid} name=s \
-             ! maskmetrics name=m ! fakesink sync=false s.probability ! queue ! m.probability \
-             videotestsrc pattern=black num-buffers=9 ! video/x-raw,format=GRAY8,width=48,height=32 ! queue ! m.truth",
+            "videotestsrc ! video/x-raw,format=RGB,width=48,height=32 ! onnxsegment model-file={sigmoid} name=s \
+             ! maskmetrics name=m truth-values=16,235 ! fakesink sync=false s.probability ! queue ! m.probability \
+             videotestsrc pattern=black ! video/x-raw,format=GRAY8,width=48,height=32 ! queue ! m.truth",
         );
         pipeline.reach(gst::State::Paused);
-        pipeline.seek_simple(gst::SeekFlags::FLUSH, common::time(2)).unwrap();
+        let (set, from, to) = (gst::SeekType::Set, common::time(2), common::time(9));
+        pipeline.seek(1.0, gst::SeekFlags::FLUSH, set, from, set, to).unwrap();
         pipeline.reach(gst::State::Paused);
         pipeline.finish();
         pipeline.reach(gst::State::Ready);

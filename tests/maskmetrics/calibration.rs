@@ -65,7 +65,7 @@ fn the_models_own_view_and_its_scores_agree() {
     let of = |probability: &str| {
         let pipeline = launch(&format!(
             "videotestsrc num-buffers=2 pattern=snow ! video/x-raw,format=RGB,width=64,height=48 ! tee name=t ! queue \
-             ! onnxsegment model-file={{sigmoid}} name=s ! maskmetrics name=m ! fakesink \
+             ! onnxsegment model-file={{sigmoid}} name=s ! maskmetrics name=m truth-values=16,235 ! fakesink \
              videotestsrc num-buffers=2 pattern=black ! video/x-raw,format=GRAY8,width=64,height=48 ! m.truth {probability}"
         ));
         pipeline.finish();

@@ -13,7 +13,9 @@ fn the_report_is_a_file_a_property_and_a_message() {
     std::fs::create_dir_all(&folder).unwrap();
     let location = folder.join("report.json");
     std::fs::write(&location, "older").unwrap();
-    let scoring = Scoring::of(&format!("location={}", location.display()), &discs(90, 80, 2), &discs(90, 80, 0));
+    let table = folder.join("report.txt");
+    let properties = format!("location={} table-location={}", location.display(), table.display());
+    let scoring = Scoring::of(&properties, &discs(90, 80, 2), &discs(90, 80, 0));
     assert_eq!(scoring.0.get("m").property::<Option<String>>("report"), None);
     let bus = scoring.0.bus().unwrap();
     let (send, posted) = std::sync::mpsc::channel();

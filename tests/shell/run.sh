@@ -156,6 +156,9 @@ whole() { # TTA: the same in one run, by tiles of the same size
 check_mosaic_shards() { labels out/mosaic-shards.tif 900 900 733601 && whole flips && same out/whole.tif out/mosaic-shards.tif; }
 check_mosaic_resume() { labels out/mosaic-resume.tif 900 900 733601 && whole d4 && same out/whole.tif out/mosaic-resume.tif; }
 check_big_picture() { size out/big-picture.png 900 900 && mask out/big-picture.png 0 255; }
+check_evaluate() {
+  grep -q '^building' "$work/log" && grep -q '"expected_error": 0\.' out/report.json && grep -q '"truth_pixels": 7946' out/report.json
+}
 check_other() { [ -n "$(find out -newer "$work/started" -type f)" ] || fail "it wrote nothing into out/"; }
 
 for script in pipelines/*.sh; do

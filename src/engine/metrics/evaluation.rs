@@ -55,6 +55,8 @@ pub struct Evaluation {
     pub(super) calibration: Option<Calibration>,
     /// Whole images, and mosaics of tiles.
     pub(super) frames: u64,
+    /// Size of the image at hand.
+    size: (usize, usize),
     pub(super) tiles: u64,
     /// Smallest and largest distance of boundary IoU.
     pub(super) distances: Option<(usize, usize)>,
@@ -77,6 +79,7 @@ impl Evaluation {
             blocks: Blocks::new(settings.block),
             calibration: None,
             frames: 0,
+            size: (0, 0),
             tiles: 0,
             distances: None,
             over_frames: Vec::new(),
@@ -89,9 +92,9 @@ impl Evaluation {
     /// # Errors
     /// Sizes that differ, a label beyond the classes, a confidence that is no probability.
     pub fn add_frame(&mut self, predicted: &LabelMap, truth: &LabelMap, confidence: Option<&[f32]>) -> Result<()> {
+        same_size(predicted, truth)?;
         self.begin_mosaic(truth.width, truth.height)?;
-        let counts = self.count_pixels(predicted, truth, confidence, (0, 0))?;
-        let counts: Vec<Counts> = counts.0;
+        let counts: Vec<Counts> = self.count_pixels(predicted, truth, confidence, (0, 0))?.0;
         self.over_frames.resize(self.over_frames.len().max(counts.len()), OverFrames::default());
         for (sum, counts) in self.over_frames.iter_mut().zip(&counts) {
             if let (Some(iou), Some(dice)) = (counts.iou(), counts.dice()) {
@@ -117,6 +120,7 @@ impl Evaluation {
             return Err(Error::Frame(format!("an image of {width} x {height} has no pixels")));
         }
         self.frames += 1;
+        self.size = (width, height);
         self.blocks.begin(width, height);
         Ok(())
     }
@@ -125,7 +129,7 @@ impl Evaluation {
     /// objects are not counted, because a part does not hold them whole.
     ///
     /// # Errors
-    /// As of [`Evaluation::add_frame`].
+    /// As of [`Evaluation::add_frame`], and a part that reaches beyond its mosaic.
     pub fn add_tile(
         &mut self,
         predicted: &LabelMap,
@@ -133,6 +137,15 @@ impl Evaluation {
         confidence: Option<&[f32]>,
         at: (usize, usize),
     ) -> Result<()> {
+        same_size(predicted, truth)?;
+        let ((x, y), (width, height)) = (at, self.size);
+        if x + truth.width > width || y + truth.height > height {
+            let problem = format!(
+                "a tile of {} x {} at ({x}, {y}) reaches beyond its mosaic of {width} x {height}",
+                truth.width, truth.height
+            );
+            return Err(Error::Frame(problem));
+        }
         self.tiles += 1;
         self.count_pixels(predicted, truth, confidence, at).map(drop)
     }
@@ -144,13 +157,6 @@ impl Evaluation {
         confidence: Option<&[f32]>,
         at: (usize, usize),
     ) -> Result<ClassCounts> {
-        if (predicted.width, predicted.height) != (truth.width, truth.height) {
-            let problem = format!(
-                "the prediction is {} x {} and the truth {} x {}; both must be of one size",
-                predicted.width, predicted.height, truth.width, truth.height
-            );
-            return Err(Error::Frame(problem));
-        }
         let pairs = || predicted.pairs(truth);
         if self.settings.classes.is_none()
             && let Some(largest) = pairs().flatten().map(|(p, t)| p.max(t)).max()
@@ -192,5 +198,55 @@ impl Evaluation {
     /// What was counted, as scores. `names` are those of the classes, in order; others are called `class N`.
     pub fn report(&self, names: &[String]) -> Report {
         Report::of(self, names)
+    }
+}
+
+fn same_size(predicted: &LabelMap, truth: &LabelMap) -> Result<()> {
+    if (predicted.width, predicted.height) == (truth.width, truth.height) {
+        return Ok(());
+    }
+    Err(Error::Frame(format!(
+        "the prediction is {} x {} and the truth {} x {}; both must be of one size",
+        predicted.width, predicted.height, truth.width, truth.height
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(width: usize, height: usize) -> LabelMap {
+        LabelMap::new(width, height, vec![1; width * height]).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_and_counts_nothing() {
+        let mut evaluation = Evaluation::new(Settings::default()).unwrap();
+        let error = evaluation.add_frame(&map(4, 3), &map(3, 4), None).unwrap_err().to_string();
+        assert_eq!(error, "the prediction is 4 x 3 and the truth 3 x 4; both must be of one size");
+        let error = evaluation.add_tile(&map(2, 2), &map(2, 2), None, (0, 0)).unwrap_err().to_string();
+        assert_eq!(error, "a tile of 2 x 2 at (0, 0) reaches beyond its mosaic of 0 x 0");
+        evaluation.begin_mosaic(5, 5).unwrap();
+        assert!(evaluation.add_tile(&map(2, 2), &map(2, 2), None, (4, 0)).is_err());
+        evaluation.add_tile(&map(2, 2), &map(2, 2), None, (3, 3)).unwrap();
+        let report = evaluation.report(&[]);
+        assert_eq!((report.frames, report.tiles, report.pixels), (1, 1, 4));
+        assert!(evaluation.begin_mosaic(0, 5).is_err());
+    }
+
+    #[test]
+    fn settings_out_of_range() {
+        let of = |settings| Evaluation::new(settings).unwrap_err().to_string();
+        assert!(of(Settings { classes: Some(5000), ..Settings::default() }).starts_with("classes=5000: 1 to 1024"));
+        assert!(of(Settings { block: 0, ..Settings::default() }).starts_with("block-size=0: "));
+    }
+
+    #[test]
+    fn a_confidence_is_a_probability() {
+        let mut evaluation = Evaluation::new(Settings::default()).unwrap();
+        let error = evaluation.add_frame(&map(2, 1), &map(2, 1), Some(&[0.5, 1.5])).unwrap_err().to_string();
+        assert!(error.contains("a probability of 1.5 was found"), "{error}");
+        let error = evaluation.add_frame(&map(2, 1), &map(2, 1), Some(&[0.5])).unwrap_err().to_string();
+        assert_eq!(error, "1 probability value for a mask of 2 x 1");
     }
 }

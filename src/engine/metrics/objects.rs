@@ -93,15 +93,14 @@ fn components(map: &LabelMap, settings: &Objects) -> Components {
     }
     let mut number = vec![None; parent.len()];
     let mut objects: Vec<Object> = Vec::new();
-    for i in 0..at.len() {
-        let Some(provisional) = at[i] else { continue };
-        let root = root(&mut parent, provisional) as usize;
-        let object = *number[root].get_or_insert(objects.len());
+    for (i, at) in at.iter_mut().enumerate() {
+        let Some(own) = at else { continue };
+        let object = *number[root(&mut parent, *own) as usize].get_or_insert(objects.len());
         if object == objects.len() {
             objects.push(Object { class: map.data[i] as usize, area: 0, first: i, matched: false });
         }
         objects[object].area += 1;
-        at[i] = Some(object as u32);
+        *own = object as u32;
     }
     Components { objects, at }
 }

@@ -144,10 +144,11 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-type Formula = fn(&Counts) -> Option<f64>;
+/// Of which counts a score is, and by which formula.
+type Formula = (fn(&Block) -> &ClassCounts, fn(&Counts) -> Option<f64>);
 
-/// The scores of [`Scores`] in its order: of which counts, by which formula.
-const FORMULAS: [(fn(&Block) -> &ClassCounts, Formula); 6] = [
+/// The scores of [`Scores`] in its order.
+const FORMULAS: [Formula; 6] = [
     (|b| &b.pixels, Counts::iou),
     (|b| &b.pixels, Counts::dice),
     (|b| &b.pixels, Counts::precision),
