@@ -5,9 +5,9 @@
 
 pub mod elements;
 pub mod engine;
-// Rasters use all of it, models a part.
-#[cfg_attr(not(feature = "raster"), allow(dead_code))]
-mod files;
+// For the command line; not meant for others.
+#[doc(hidden)]
+pub mod files;
 pub mod raster;
 
 use elements::register;

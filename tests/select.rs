@@ -1,13 +1,12 @@
 //! `onnxsegment select`: what is kept of passes against the engine that runs them, on which pixels models are compared, and the
 //! command line. Temperatures are SciPy's: `tests/golden/make_select.py`.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::Arc;
+mod scenes;
+
+use std::path::Path;
 
 use gstonnxsegment::engine::merge::{Domain, Merge};
 use gstonnxsegment::engine::metrics::Counts;
-use gstonnxsegment::engine::pixels::{Band, Frame, FrameFormat, FrameView, Sample};
 use gstonnxsegment::engine::select::temperature::Logits;
 use gstonnxsegment::engine::select::{
     Basis, Candidate, Cut, Options, Row, Selection, Study, Truth, Unseen, Window, labels,
@@ -15,44 +14,8 @@ use gstonnxsegment::engine::select::{
 use gstonnxsegment::engine::settings::{Named, Source};
 use gstonnxsegment::engine::spec::Link;
 use gstonnxsegment::engine::{Settings, tta};
+use scenes::*;
 use serde::Deserialize;
-
-const WIDTH: usize = 80;
-const HEIGHT: usize = 64;
-const FORMAT: FrameFormat = FrameFormat { width: WIDTH, height: HEIGHT, bands: 3, sample: Sample::U8 };
-
-fn root(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
-}
-
-/// Red, green and blue of a picture that differs from pixel to pixel.
-fn colour(x: usize, y: usize) -> [u8; 3] {
-    std::array::from_fn(|c| {
-        let wave = ((x as f32 / 6.0).sin() + (y as f32 / 8.0 + c as f32).cos()) * 55.0 + 128.0;
-        wave as u8 + ((x * 31 + y * 17 + c * 101) % 19) as u8
-    })
-}
-
-#[derive(Clone)]
-struct Picture(Arc<Vec<u8>>);
-
-impl Picture {
-    fn new() -> Self {
-        let pixels = (0..WIDTH * HEIGHT).flat_map(|k| colour(k % WIDTH, k / WIDTH));
-        Picture(Arc::new(pixels.collect()))
-    }
-}
-
-impl Frame for Picture {
-    fn view(&self) -> FrameView<'_> {
-        let bands = (0..3).map(|k| Band { data: &self.0[k..], step: 3, stride: 3 * WIDTH }).collect();
-        FrameView { format: FORMAT, bands }
-    }
-}
-
-fn frame() -> Box<dyn Frame> {
-    Box::new(Picture::new())
-}
 
 fn settings(models: &str, more: &[(&str, &str)]) -> Settings {
     let mut settings = Settings::default();
@@ -63,19 +26,6 @@ fn settings(models: &str, more: &[(&str, &str)]) -> Settings {
         settings.set(name, value, Source::Property, Path::new("")).unwrap();
     }
     settings
-}
-
-/// Truth of so many classes: bright spots of the picture, in stripes by class, some of them wrong.
-fn classes(count: usize) -> Vec<Option<u16>> {
-    let class = |k: usize| {
-        let [_, green, _] = colour(k % WIDTH, k / WIDTH);
-        let noise = (k * 7919) % 11 == 0;
-        match (green > 150) != noise {
-            true => Some(1 + (k % WIDTH / 16 % (count - 1)) as u16),
-            false => Some(0),
-        }
-    };
-    (0..WIDTH * HEIGHT).map(class).collect()
 }
 
 fn windows(text: &str) -> Vec<Window> {
@@ -222,8 +172,9 @@ fn models_that_share_windows_are_compared_there_and_nowhere_else() {
     let selection = study.select().unwrap();
     // 10…49 × 20…39, and 0…4 × 60…63.
     assert_eq!((selection.basis, selection.pixels), (Basis::Shared, 40 * 20 + 5 * 4));
-    let shared = |k: usize| match (k % WIDTH, k / WIDTH) {
-        (x, y) => ((10..50).contains(&x) && (20..40).contains(&y)) || (x < 5 && y >= 60),
+    let shared = |k: usize| {
+        let (x, y) = (k % WIDTH, k / WIDTH);
+        ((10..50).contains(&x) && (20..40).contains(&y)) || (x < 5 && y >= 60)
     };
     for members in [vec![0], vec![2], vec![0, 1], vec![0, 1, 2]] {
         for set in ["none", "hflip"] {
@@ -410,69 +361,18 @@ fn temperatures_are_those_of_scipy() {
 
 // ---- the command line
 
-/// A folder with a scene and its truth, which goes when the test ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("onnxsegment-select-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let folder = Folder(folder);
-        folder.raster("scene.tif", 3, |k, band| colour(k % WIDTH, k / WIDTH)[band]);
-        let known = classes(2);
-        folder.raster("truth.tif", 1, |k, _| 255 * known[k].unwrap() as u8);
-        folder
-    }
-
-    fn raster(&self, name: &str, bands: usize, value: impl Fn(usize, usize) -> u8) {
-        let driver = gdal::DriverManager::get_driver_by_name("GTiff").unwrap();
-        let dataset = driver.create_with_band_type::<u8, _>(self.path(name), WIDTH, HEIGHT, bands).unwrap();
-        for band in 0..bands {
-            let data = (0..WIDTH * HEIGHT).map(|k| value(k, band)).collect();
-            let mut pixels = gdal::raster::Buffer::new((WIDTH, HEIGHT), data);
-            dataset.rasterband(band + 1).unwrap().write((0, 0), (WIDTH, HEIGHT), &mut pixels).unwrap();
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// Runs `onnxsegment select` in this folder; models are those of the tests.
-    fn select(&self, line: &str) -> Output {
-        let models = root("tests/models");
-        let line = line.replace("%/", &format!("{}/", models.display()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_onnxsegment"));
-        command.current_dir(&self.0).arg("select").args(line.split_whitespace()).output().unwrap()
-    }
-
-    fn files(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
 const SCENE: &str = "--image scene.tif --truth truth.tif --block 16 --resamples 100 --tta none,hflip";
 
 #[test]
 fn a_table_a_file_and_a_plot_are_made() {
     let folder = Folder::new("whole");
-    let ran = folder.select(&format!(
-        "%/sigmoid.onnx %/member-[ab].onnx {SCENE} --windows 0,0,60,64 --holdout 60,0,20,64 -o chosen.toml \
+    let ran = folder.run(
+        "select",
+        &format!(
+            "%/sigmoid.onnx %/member-[ab].onnx {SCENE} --windows 0,0,60,64 --holdout 60,0,20,64 -o chosen.toml \
          --plot plot.png"
-    ));
+        ),
+    );
     let (out, progress) = (text(&ran.stdout), text(&ran.stderr));
     assert!(ran.status.success(), "{progress}");
     assert_eq!(folder.files(), ["chosen.toml", "plot.png", "scene.tif", "truth.tif"]);
@@ -512,7 +412,7 @@ fn a_table_a_file_and_a_plot_are_made() {
 #[test]
 fn json_holds_every_candidate() {
     let folder = Folder::new("json");
-    let ran = folder.select(&format!("%/sigmoid.onnx %/softmax2.onnx {SCENE} --windows 0,0,80,64 --json"));
+    let ran = folder.run("select", &format!("%/sigmoid.onnx %/softmax2.onnx {SCENE} --windows 0,0,80,64 --json"));
     assert!(ran.status.success(), "{}", text(&ran.stderr));
     let json: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
     let candidates = json["candidates"].as_array().unwrap();
@@ -528,11 +428,11 @@ fn windows_come_from_metadata_and_folds_say_why_all_are_taken() {
     let folder = Folder::new("metadata");
     // The demo's snapshots were not trained on 0,498,190,230.
     let models = root("models");
-    let ran = folder.select(&format!("{}/snap[01].onnx {SCENE}", models.display()));
+    let ran = folder.run("select", &format!("{}/snap[01].onnx {SCENE}", models.display()));
     let error = text(&ran.stderr);
     assert!(error.contains("snap0=0,498,190,230") && error.contains("80x64"), "{error}");
     let stated = "--windows sigmoid=0,0,40,64 --windows member-a.onnx=40,0,20,64;60,0,20,10";
-    let ran = folder.select(&format!("%/sigmoid.onnx %/member-a.onnx {SCENE} {stated}"));
+    let ran = folder.run("select", &format!("%/sigmoid.onnx %/member-a.onnx {SCENE} {stated}"));
     let out = text(&ran.stdout);
     assert!(out.contains("folds of a cross-validation") && out.contains("All 2 are taken"), "{out}");
 }
@@ -544,7 +444,7 @@ fn a_configuration_file_can_name_the_models() {
     let text_of = |name: &str| format!("[[member]]\nmodel-file = \"{}/{name}.onnx\"\n", models.display());
     let base = format!("{}activation = \"sigmoid\"\n{}", text_of("logit1"), text_of("member-a"));
     std::fs::write(folder.path("base.toml"), format!("mask-values = [0, 9]\n{base}")).unwrap();
-    let ran = folder.select(&format!("--config-file base.toml {SCENE} --windows 0,0,80,64 -o out.toml"));
+    let ran = folder.run("select", &format!("--config-file base.toml {SCENE} --windows 0,0,80,64 -o out.toml"));
     assert!(ran.status.success(), "{}", text(&ran.stderr));
     let config = std::fs::read_to_string(folder.path("out.toml")).unwrap();
     assert!(config.contains("mask-values = [0, 9]"), "{config}");
@@ -583,21 +483,21 @@ fn what_cannot_be_used_is_said_in_one_line() {
         (format!("none.onnx {scene} {window}"), &["none.onnx", "cannot be read"]),
         (format!("%/sigmoid.onnx {scene} {window} -o none/chosen.toml"), &["none/chosen.toml", "cannot be written"]),
         (format!("%/sigmoid.onnx {scene} {window} --plot ."), &["cannot be written", "no name of a file"]),
-        (format!("%/sigmoid.onnx {scene} {window} --set tta=flips"), &["--set tta=flips", "--tta"]),
+        (format!("%/sigmoid.onnx {scene} {window} --set tta=flips"), &["--set tta=flips", "is what is compared"]),
         (format!("%/sigmoid.onnx {scene} {window} --set sclae=1"), &["--set sclae=1", "no such setting"]),
         (format!("%/logit1.onnx {scene} {window}"), &["logit1.onnx", "activation"]),
         (format!("%/sigmoid.onnx %/softmax4.onnx {scene} {window}"), &["different numbers of classes"]),
         (format!("%/nan.onnx {scene} {window}"), &["nan.onnx", "NaN"]),
         (format!("%/fixed64.onnx {scene} {window}"), &["fixed64 takes images of 64x64", "80x64", "cut the scene"]),
     ] {
-        let ran = folder.select(&line);
+        let ran = folder.run("select", &line);
         let error = text(&ran.stderr);
         let last = error.lines().last().unwrap_or_default();
         assert_eq!((ran.status.code(), text(&ran.stdout).as_str()), (Some(1), ""), "{line}: {error}");
         assert!(last.starts_with("onnxsegment: ") && words.iter().all(|word| last.contains(word)), "{line}: {last}");
     }
     for line in ["", "%/sigmoid.onnx", &format!("%/sigmoid.onnx {scene} --tta sideways")] {
-        assert_eq!(folder.select(line).status.code(), Some(2), "{line}");
+        assert_eq!(folder.run("select", line).status.code(), Some(2), "{line}");
     }
     assert_eq!(folder.files(), ["dark.tif", "five.tif", "scene.tif", "small.tif", "truth.tif"]);
 }

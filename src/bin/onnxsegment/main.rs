@@ -1,5 +1,7 @@
 //! The command line: what is done with models and ensembles outside a pipeline.
 
+mod eval;
+mod models;
 mod output;
 mod scene;
 mod select;
@@ -21,6 +23,8 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Score a mask, or models on an image, against the truth
+    Eval(eval::Arguments),
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
     /// Average the weights of models of one architecture into one model, which runs at the cost of one
@@ -29,6 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Line::parse().command {
+        Command::Eval(arguments) => eval::run(arguments),
         Command::Select(arguments) => select::run(arguments),
         Command::Soup(arguments) => soup::run(arguments),
     };

@@ -86,11 +86,6 @@ impl Truth {
         let classes = classes(&samples, tile.valid.as_deref(), values).with_context(|| path.display().to_string())?;
         Ok(Truth { width: source.width, height: source.height, classes })
     }
-
-    /// The largest class.
-    pub fn largest(&self) -> u16 {
-        self.classes.iter().copied().flatten().max().unwrap_or(0)
-    }
 }
 
 /// Which class the values of a mask mean; `None` = not known. Written `VALUE=CLASS,…`, for a class also `ignore`.
@@ -135,16 +130,8 @@ impl Scene {
     /// What reading either can meet, and sizes that differ.
     pub fn read(image: &Path, truth: &Path, values: Option<&Values>) -> Result<Self> {
         let scene = Scene { image: Image::read(image)?, truth: Truth::read(truth, values)? };
-        let FrameFormat { width, height, .. } = scene.image.format;
-        ensure!(
-            (width, height) == (scene.truth.width, scene.truth.height),
-            "{} has {width}x{height} pixels and {} has {}x{}; the truth has to cover the same pixels as the image: cut or \
-             rasterise it to the image's grid",
-            image.display(),
-            truth.display(),
-            scene.truth.width,
-            scene.truth.height
-        );
+        let format = scene.image.format;
+        check_sizes((image, (format.width, format.height)), (truth, (scene.truth.width, scene.truth.height)))?;
         Ok(scene)
     }
 
@@ -152,6 +139,22 @@ impl Scene {
     pub fn counts(&self, pixel: usize) -> bool {
         self.truth.classes[pixel].is_some() && self.image.valid.as_ref().is_none_or(|valid| valid[pixel] != 0)
     }
+}
+
+/// # Errors
+/// Rasters that do not cover the same pixels, as far as their width and height tell.
+pub fn check_sizes(
+    (path, (width, height)): (&Path, (usize, usize)),
+    (truth, (w, h)): (&Path, (usize, usize)),
+) -> Result<()> {
+    ensure!(
+        (width, height) == (w, h),
+        "{} has {width}x{height} pixels and {} has {w}x{h}; the truth has to cover the same pixels: cut or rasterise it to \
+         the same grid",
+        path.display(),
+        truth.display()
+    );
+    Ok(())
 }
 
 /// What is known of a raster that has been read.
@@ -308,7 +311,7 @@ mod tests {
         raster("grey", 1, Some(7.0), |_, y, x| if (y, x) == (0, 1) { 7.0 } else { 0.5f32 });
         raster("truth", 1, Some(255.0), |_, _, x| [0u8, 1, 2, 255, 1][x]);
         let scene = Scene::read(&path("grey"), &path("truth"), None).unwrap();
-        assert_eq!(scene.truth.largest(), 2);
+        assert_eq!(scene.truth.classes[..5], [Some(0), Some(1), Some(2), None, Some(1)]);
         let counted: Vec<bool> = (0..20).map(|k| scene.counts(k)).collect();
         assert_eq!(counted[..5], [true, false, true, false, true]);
         assert_eq!(counted[5..10], [true, true, true, false, true]);

@@ -602,6 +602,17 @@ impl Ensemble {
         job
     }
 
+    /// Runs a single frame, and waits for its merged scores.
+    ///
+    /// # Errors
+    /// What [`Ensemble::plan`] and a pass can meet.
+    pub fn run(&self, format: FrameFormat, frame: Box<dyn Frame>) -> Result<Arc<Merged>> {
+        let plan = self.plan(format)?;
+        let job = self.submit(&plan, frame, false, None);
+        self.seal();
+        job.wait()
+    }
+
     /// Lets an unfilled batch go: no further frame will join it.
     pub fn seal(&self) {
         self.inner.seal(&mut lock(&self.inner.queue));

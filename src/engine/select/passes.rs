@@ -77,11 +77,8 @@ impl Kept {
         };
         // The session is shared with the one that is open.
         let ensemble = Ensemble::load(&alone(general, &self.settings, transform, domain))?;
-        let plan = ensemble.plan(format)?;
         let begin = Instant::now();
-        let job = ensemble.submit(&plan, frame, false, None);
-        ensemble.seal();
-        let merged = job.wait()?;
+        let merged = ensemble.run(format, frame)?;
         self.times.push(begin.elapsed());
         self.megapixels = (format.width * format.height) as f64 / 1e6;
 

@@ -61,10 +61,7 @@ impl Unseen {
 /// What loading or running settings can meet.
 pub fn labels(settings: &Settings, format: FrameFormat, frame: Box<dyn Frame>) -> Result<Vec<u16>> {
     let ensemble = Ensemble::load(settings)?;
-    let plan = ensemble.plan(format)?;
-    let job = ensemble.submit(&plan, frame, false, None);
-    ensemble.seal();
-    let merged = job.wait()?;
+    let merged = ensemble.run(format, frame)?;
     let mut labels = Vec::new();
     ensemble.decision().classes(&merged, 0, merged.height, &mut labels, &mut Work::default());
     Ok(labels)

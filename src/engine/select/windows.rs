@@ -24,6 +24,15 @@ impl Window {
     pub fn new([x, y, width, height]: [usize; 4]) -> Option<Self> {
         (width > 0 && height > 0).then_some(Window { x, y, width, height })
     }
+
+    /// The least window that holds all of these, which lie within a scene; `None` of none.
+    pub fn around(windows: &[Window]) -> Option<Self> {
+        windows.iter().copied().reduce(|a, b| {
+            let (x, y) = (a.x.min(b.x), a.y.min(b.y));
+            let (right, bottom) = ((a.x + a.width).max(b.x + b.width), (a.y + a.height).max(b.y + b.height));
+            Window { x, y, width: right - x, height: bottom - y }
+        })
+    }
 }
 
 impl fmt::Display for Window {
@@ -171,6 +180,14 @@ mod tests {
         assert_eq!(of_model(&root("tests/models/softmax2.onnx")).unwrap(), None);
         let error = of_model(&root("Cargo.toml")).unwrap_err().to_string();
         assert!(error.contains("Cargo.toml") && error.contains("not an ONNX model"), "{error}");
+    }
+
+    #[test]
+    fn a_window_is_drawn_around_others() {
+        let around = |text: &str| Window::around(&text.split(';').map(|w| w.parse().unwrap()).collect::<Vec<_>>());
+        assert_eq!(around("3,4,5,6"), "3,4,5,6".parse().ok());
+        assert_eq!(around("3,4,5,6;0,9,4,4;1,1,1,1"), "0,1,8,12".parse().ok());
+        assert_eq!(Window::around(&[]), None);
     }
 
     #[test]

@@ -6,29 +6,20 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gstonnxsegment::engine::metrics::bootstrap::{BLOCK, RESAMPLES};
 use gstonnxsegment::engine::select::{Cost, Judged, Options, Selection, Study, Truth, Unseen, Window, windows};
-use gstonnxsegment::engine::settings::Source;
 use gstonnxsegment::engine::{Settings, tta};
 
+use crate::models::ModelArguments;
 use crate::output::Output;
 use crate::scene::{Scene, Values};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Models: ONNX files or globs
-    #[arg(value_name = "MODEL", required_unless_present = "config_file")]
-    models: Vec<String>,
-
-    /// Take models, and what is said of them, from a configuration file of the element
-    #[arg(long, value_name = "FILE", conflicts_with = "models")]
-    config_file: Option<PathBuf>,
-
-    /// Another setting of the element, such as scale=65535 or execution-provider=cuda,cpu
-    #[arg(long = "set", value_name = "NAME=VALUE")]
-    settings: Vec<String>,
+    #[command(flatten)]
+    models: ModelArguments,
 
     /// The scene: any raster that GDAL opens
     #[arg(long, value_name = "IMAGE")]
@@ -120,7 +111,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let [output, plot] =
         [&arguments.output, &arguments.plot].map(|path| path.as_deref().map(Output::create).transpose());
     let (output, plot) = (output?, plot?);
-    let settings = settings(&arguments)?;
+    let settings = arguments.models.settings(&["tta", "merge", "merge-domain"])?;
     let windows = stated_windows(&settings, &arguments.windows)?;
     let scene = Scene::read(&arguments.image, &arguments.truth, arguments.truth_values.as_ref())?;
     let classes: Vec<Option<u16>> =
@@ -170,29 +161,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
         false => print!("{}", table::text(&study, &selection, report.as_ref())),
     }
     Ok(())
-}
-
-/// The element's settings, as they are stated.
-fn settings(arguments: &Arguments) -> Result<Settings> {
-    let mut settings = Settings::default();
-    let here = Path::new("");
-    let mut models = Vec::new();
-    for model in &arguments.models {
-        settings.set("model-file", model, Source::Property, here)?;
-        models.append(&mut settings.models);
-    }
-    settings.models = models;
-    // What is chosen here is not stated.
-    const CHOSEN: [&str; 4] = ["model-file", "tta", "merge", "merge-domain"];
-    for setting in &arguments.settings {
-        let (name, value) = setting.split_once('=').with_context(|| format!("--set {setting}: use NAME=VALUE"))?;
-        ensure!(!CHOSEN.contains(&name), "--set {setting}: {name} is what select finds; name models and --tta instead");
-        settings.set(name, value, Source::Property, here).with_context(|| format!("--set {setting}"))?;
-    }
-    if let Some(file) = &arguments.config_file {
-        settings = settings.or(Settings::from_config(file)?);
-    }
-    Ok(settings)
 }
 
 /// The windows of each member: those of the command line, else those of its metadata.
