@@ -569,7 +569,7 @@ impl Ensemble {
                 members: stacked,
                 stopped: None,
             }),
-            audited: inner.cascade.is_some() && inner.audit > 0 && number % inner.audit == 0,
+            audited: inner.cascade.is_some() && inner.audit > 0 && number.is_multiple_of(inner.audit),
             constant,
             ran: AtomicU64::new(0),
             outcome: Mutex::new(None),

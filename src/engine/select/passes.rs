@@ -134,6 +134,9 @@ fn alone(general: &Settings, member: &MemberSettings, transform: Transform, doma
         class_thresholds: None,
         label_offset: None,
         mask_values: None,
+        // Passes are kept whole, and merged later.
+        stacker: None,
+        cascade: None,
         ..general.clone()
     }
 }
