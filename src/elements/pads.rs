@@ -4,6 +4,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::caps::Pixels;
+use crate::{engine, raster};
 
 /// A sink pad whose functions are an element's. A panic in one becomes an element error and goes no further.
 pub fn sink<T: ElementImpl>(
@@ -73,4 +74,46 @@ pub fn pool(pad: &gst::Pad, caps: &gst::Caps, pixels: &Pixels, least: u32) -> Op
         Pixels::Raster(_) => gst::BufferPool::new(),
     };
     activate(&own, needed, least, 0).then_some(own)
+}
+
+/// Why nothing comes out of a pad: its flow, or an error that the user should read.
+pub enum Fault<E> {
+    Flow(gst::FlowError),
+    Error(E),
+}
+
+impl<E> From<gst::FlowError> for Fault<E> {
+    fn from(flow: gst::FlowError) -> Self {
+        Fault::Flow(flow)
+    }
+}
+
+impl From<engine::Error> for Fault<engine::Error> {
+    fn from(error: engine::Error) -> Self {
+        Fault::Error(error)
+    }
+}
+
+impl From<raster::Error> for Fault<raster::Error> {
+    fn from(error: raster::Error) -> Self {
+        Fault::Error(error)
+    }
+}
+
+impl From<String> for Fault<String> {
+    fn from(text: String) -> Self {
+        Fault::Error(text)
+    }
+}
+
+impl From<engine::Error> for Fault<String> {
+    fn from(error: engine::Error) -> Self {
+        Fault::Error(error.to_string())
+    }
+}
+
+impl From<raster::Error> for Fault<String> {
+    fn from(error: raster::Error) -> Self {
+        Fault::Error(error.to_string())
+    }
 }

@@ -7,29 +7,14 @@ use gst_video::{VideoFormat, VideoInfo};
 use super::settings::{Masks, Wanted};
 use crate::elements::caps::{MappedFrame, Pixels};
 use crate::elements::meta::{RasterInfo, SegmentationInfo, TileMeta};
-use crate::elements::{labels, resize};
+use crate::elements::{labels, pads, resize};
 use crate::engine::decide::NODATA_16;
 use crate::engine::pixels::Frame as _;
 use crate::raster::clean::{Cleaned, Cleaner, Mosaic, Recipe};
 use crate::raster::{Error, Rect};
 
 /// Why nothing comes out.
-pub enum Fault {
-    Flow(gst::FlowError),
-    Error(Error),
-}
-
-impl From<gst::FlowError> for Fault {
-    fn from(flow: gst::FlowError) -> Self {
-        Fault::Flow(flow)
-    }
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Fault::Error(error)
-    }
-}
+pub type Fault = pads::Fault<Error>;
 
 fn fault(text: impl Into<String>) -> Fault {
     Fault::Error(Error::Tile(text.into()))

@@ -25,29 +25,7 @@ use crate::raster::Rect;
 const MESSAGE: &str = "GstMaskMetrics";
 
 /// Why a mask is not scored.
-enum Fault {
-    Flow(gst::FlowError),
-    /// Something for the user to read.
-    Error(String),
-}
-
-impl From<gst::FlowError> for Fault {
-    fn from(flow: gst::FlowError) -> Self {
-        Fault::Flow(flow)
-    }
-}
-
-impl From<String> for Fault {
-    fn from(text: String) -> Self {
-        Fault::Error(text)
-    }
-}
-
-impl From<crate::engine::Error> for Fault {
-    fn from(error: crate::engine::Error) -> Self {
-        Fault::Error(error.to_string())
-    }
-}
+type Fault = pads::Fault<String>;
 
 /// What only the prediction's thread knows.
 #[derive(Default)]

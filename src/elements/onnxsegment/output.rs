@@ -452,23 +452,8 @@ impl Output {
     }
 }
 
-/// Why a frame was not pushed: a pad's flow, or an error that the user should read.
-pub enum Fault {
-    Flow(gst::FlowError),
-    Error(Error),
-}
-
-impl From<gst::FlowError> for Fault {
-    fn from(flow: gst::FlowError) -> Self {
-        Fault::Flow(flow)
-    }
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Fault::Error(error)
-    }
-}
+/// Why a frame was not pushed.
+pub type Fault = pads::Fault<Error>;
 
 /// Gives an output the time, flags and metas of its frame.
 fn describe(frame: &Frame, to: &mut gst::BufferRef) {

@@ -27,35 +27,7 @@ struct Settings {
 }
 
 /// Why no frame comes out.
-enum Fault {
-    Flow(gst::FlowError),
-    /// Something for the user to read.
-    Error(String),
-}
-
-impl From<gst::FlowError> for Fault {
-    fn from(flow: gst::FlowError) -> Self {
-        Fault::Flow(flow)
-    }
-}
-
-impl From<String> for Fault {
-    fn from(text: String) -> Self {
-        Fault::Error(text)
-    }
-}
-
-impl From<crate::engine::Error> for Fault {
-    fn from(error: crate::engine::Error) -> Self {
-        Fault::Error(error.to_string())
-    }
-}
-
-impl From<crate::raster::Error> for Fault {
-    fn from(error: crate::raster::Error) -> Self {
-        Fault::Error(error.to_string())
-    }
-}
+type Fault = pads::Fault<String>;
 
 /// What tiles of all sizes have in common.
 #[derive(Debug, Clone, PartialEq)]
