@@ -3,6 +3,7 @@
 #   CARGOFLAGS=…     more options for cargo build, test, bench, clippy and doc
 #   TESTFLAGS=…      more options for cargo test alone
 #   PLUGIN_DIR=…     where `make install` puts the plugin
+#   BIN_DIR=…        where it puts the command `onnxsegment`
 
 CARGO ?= cargo
 CARGOFLAGS ?=
@@ -10,6 +11,8 @@ TESTFLAGS ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 PLUGIN := libgstonnxsegment.so
 PLUGIN_DIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
+COMMAND := onnxsegment
+BIN_DIR ?= $(HOME)/.local/bin
 
 # rustup's place, for shells that were open before rustup came.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -24,7 +27,7 @@ help: ## list the targets
 setup: ## install what is missing: Debian packages, ONNX Runtime, the demo scene, crates
 	@tools/setup.sh
 
-build: setup ## build the plugin
+build: setup ## build the plugin and the command
 	$(CARGO) build --release $(CARGOFLAGS)
 
 demo: build ## segment the demo scene into out/: masks, overlay, uncertainty, a video, and a table of scores
@@ -44,7 +47,7 @@ lint: setup ## check formatting, clippy and the documentation
 bench: build .cache/unet2m.onnx ## run the benchmarks (minutes; see BENCHMARKS.md)
 	$(CARGO) bench $(CARGOFLAGS) --bench pipeline -- --unet .cache/unet2m.onnx
 	$(CARGO) bench $(CARGOFLAGS) --bench kernels
-	$(CARGO) bench $(CARGOFLAGS) --bench mosaic -- --only speed,size,sparse,killed,blends
+	$(CARGO) bench $(CARGOFLAGS) --bench mosaic -- --only speed,size,sparse,killed,blends,cascades
 
 peers: build ## compare mosaics with GeoDeep and MONAI (downloads PyTorch; see BENCHMARKS.md)
 	python3 -m venv .cache/venv
@@ -58,15 +61,17 @@ peers: build ## compare mosaics with GeoDeep and MONAI (downloads PyTorch; see B
 	.cache/venv/bin/pip install --quiet numpy onnx==1.23.2
 	.cache/venv/bin/python $< --unet $@
 
-install: build ## put the plugin into your GStreamer plugin folder
-	@mkdir -p "$(PLUGIN_DIR)"
+install: build ## put the plugin into your GStreamer plugin folder, and the command into ~/.local/bin
+	@mkdir -p "$(PLUGIN_DIR)" "$(BIN_DIR)"
 	@cp "$(TARGET_DIR)/release/$(PLUGIN)" "$(PLUGIN_DIR)/.$(PLUGIN).new"
 	@mv -f "$(PLUGIN_DIR)/.$(PLUGIN).new" "$(PLUGIN_DIR)/$(PLUGIN)"
-	@echo "installed: $(PLUGIN_DIR)/$(PLUGIN)"
+	@cp "$(TARGET_DIR)/release/$(COMMAND)" "$(BIN_DIR)/.$(COMMAND).new"
+	@mv -f "$(BIN_DIR)/.$(COMMAND).new" "$(BIN_DIR)/$(COMMAND)"
+	@echo "installed: $(PLUGIN_DIR)/$(PLUGIN) and $(BIN_DIR)/$(COMMAND)"
 
-uninstall: ## remove the plugin from there
-	@rm -f "$(PLUGIN_DIR)/$(PLUGIN)"
-	@echo "removed: $(PLUGIN_DIR)/$(PLUGIN)"
+uninstall: ## remove both from there
+	@rm -f "$(PLUGIN_DIR)/$(PLUGIN)" "$(BIN_DIR)/$(COMMAND)"
+	@echo "removed: $(PLUGIN_DIR)/$(PLUGIN) and $(BIN_DIR)/$(COMMAND)"
 
 clean: ## remove target/ and out/
 	$(CARGO) clean

@@ -11,7 +11,7 @@ repo=$PWD
 
 release=${CARGO_TARGET_DIR:-$repo/target}/release
 case $release in /*) ;; *) release=$repo/$release ;; esac
-export GST_PLUGIN_PATH=$release${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
+export GST_PLUGIN_PATH=$release${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH} PATH=$release:$PATH
 for file in "$release/libgstonnxsegment.so" out/scene.png out/scene.tif out/truth.png; do
   if [ ! -e "$file" ]; then
     echo "tests/shell/run.sh: $file is missing; run \`make build\`" >&2
