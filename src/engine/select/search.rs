@@ -293,7 +293,7 @@ mod tests {
     /// A row of one member per pass, which finds `found` of 100 pixels in each block, give or take `spread`.
     fn row(passes: usize, cut: Cut, found: u64, spread: u64) -> Row {
         let block = |k: u64| {
-            let found = if k % 2 == 0 { found + spread } else { found - spread };
+            let found = if k.is_multiple_of(2) { found + spread } else { found - spread };
             [found, 0, 100 - found]
         };
         let blocks = blocks(&(0..30).map(block).collect::<Vec<_>>());
