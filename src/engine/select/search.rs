@@ -16,7 +16,7 @@
 
 use super::candidate::{Candidate, Cut, score};
 use super::ground::{scored, sum};
-use super::study::{Basis, Cost, Row, Selection, Study};
+use super::study::{Basis, Cost, Options, Row, Selection, Study};
 use crate::engine::error::{Error, Result};
 use crate::engine::merge::{Domain, Merge};
 use crate::engine::metrics::{ClassCounts, Interval, bootstrap};
@@ -56,13 +56,19 @@ pub fn select(study: &Study) -> Result<Selection> {
     let order = by_score(&rows);
     let best =
         *order.first().ok_or_else(|| Error::setting("tta", "", "no set of transforms is one that the models take"))?;
-    let chosen = choose(study, &rows, &order);
+    let chosen = choose(&rows, &order, &study.classes, study.options());
     let single = |row: &Row| row.candidate.passes() == 1 && !row.candidate.is_fitted();
     let mut listed = front(&rows);
     listed.extend(order.iter().take(LISTED));
     listed.extend((0..rows.len()).filter(|row| single(&rows[*row]) || rows[*row].candidate.is_fitted()));
     listed.extend([best, chosen]);
-    intervals(study, &mut rows, &listed, best);
+    listed.sort_unstable();
+    listed.dedup();
+    let compared = rows[best].clone();
+    for row in listed {
+        let intervals = difference(&rows[row], &compared, &study.classes, study.options());
+        rows[row].intervals = intervals;
+    }
 
     let alone = |m: &usize| members[*m].score.map_or(f64::NEG_INFINITY, |score| score.iou);
     let strongest = (0..members.len()).rev().max_by(|a, b| alone(a).total_cmp(&alone(b))).unwrap_or(0);
@@ -87,12 +93,12 @@ fn by_score(rows: &[Row]) -> Vec<usize> {
 }
 
 /// The cheapest row whose score lies within the interval of the best, which is the first in the order of scores.
-fn choose(study: &Study, rows: &[Row], order: &[usize]) -> usize {
+fn choose(rows: &[Row], order: &[usize], classes: &[usize], options: &Options) -> usize {
     let best = order[0];
-    let least = scored(&rows[best].blocks, &study.classes, study.options()).map_or(0.0, |score| score.interval.0);
+    let least = scored(&rows[best].blocks, classes, options).map_or(0.0, |score| score.interval.0);
     let good: Vec<usize> = order.iter().copied().filter(|row| rows[*row].iou >= least).collect();
     let cheapest = good.iter().map(|row| rows[*row].cost).fold(f64::INFINITY, f64::min);
-    let most = match study.options().cost {
+    let most = match options.cost {
         Cost::Passes => cheapest,
         Cost::Seconds => cheapest * SAME_TIME,
     };
@@ -100,7 +106,7 @@ fn choose(study: &Study, rows: &[Row], order: &[usize]) -> usize {
     let cheap = || good.iter().copied().filter(|row| rows[*row].cost <= most);
     let plain = cheap().find(|row| !rows[*row].candidate.is_fitted());
     let better = |row: &usize| match plain {
-        Some(plain) => difference(study, &rows[*row], &rows[plain]).is_some_and(|(_, (low, _))| low > 0.0),
+        Some(plain) => difference(&rows[*row], &rows[plain], classes, options).is_some_and(|(_, (low, _))| low > 0.0),
         None => true,
     };
     let fitted = cheap().filter(|row| rows[*row].candidate.is_fitted()).find(better);
@@ -124,20 +130,9 @@ fn front(rows: &[Row]) -> Vec<usize> {
     order
 }
 
-/// Bootstraps some rows, each with the best one.
-fn intervals(study: &Study, rows: &mut [Row], listed: &[usize], best: usize) {
-    let best = rows[best].clone();
-    for row in listed {
-        if rows[*row].intervals.is_none() {
-            rows[*row].intervals = difference(study, &rows[*row], &best);
-        }
-    }
-}
-
 /// The interval of a row's score, and that of how much it is higher than another's: both see the same draws. `None` where no
 /// draw has a pixel that counts.
-fn difference(study: &Study, row: &Row, other: &Row) -> Option<(Interval, Interval)> {
-    let (classes, options) = (&study.classes, study.options());
+fn difference(row: &Row, other: &Row, classes: &[usize], options: &Options) -> Option<(Interval, Interval)> {
     let pairs: Vec<Pair> =
         row.blocks.iter().cloned().zip(other.blocks.iter().cloned()).map(|(a, b)| Pair(a, b)).collect();
     let drawn = bootstrap(&pairs, options.resamples, options.seed, |Pair(row, other)| {
@@ -246,33 +241,129 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Thresholds that score best. A threshold's score on the pixels that it was chosen by would flatter it, so the blocks
-    /// are parted, and each part is scored with the threshold that is best for the others.
+    /// Thresholds that score best.
     fn thresholds(&mut self) -> Result<()> {
         let cuts: Vec<Cut> = CUTS.map(Cut::Fitted).collect();
         for candidate in self.front() {
-            if !self.study.is_binary(&candidate) {
-                continue;
+            if self.study.is_binary(&candidate) {
+                let (best, blocks) = cross_fit(&self.study.counts(&candidate, &cuts)?, &self.study.classes);
+                self.add(Candidate { cut: cuts[best], ..candidate }, blocks);
             }
-            let counts = self.study.counts(&candidate, &cuts)?;
-            let count = counts[0].len();
-            let part = |block: usize| block * PARTS.min(count) / count;
-            let best = |keep: &dyn Fn(usize) -> bool| {
-                let iou = |k: &usize| {
-                    let blocks = counts[*k].iter().enumerate().filter(|(block, _)| keep(*block));
-                    score(&sum(blocks.map(|(_, counts)| counts)), &self.study.classes).unwrap_or(0.0)
-                };
-                // Of equals the one nearest to one half.
-                let off = |k: &usize| (k + 1).abs_diff(50);
-                let mut order: Vec<usize> = (0..cuts.len()).collect();
-                order.sort_by_key(off);
-                order.into_iter().rev().max_by(|a, b| iou(a).total_cmp(&iou(b))).unwrap_or(49)
-            };
-            let others: Vec<usize> = (0..PARTS).map(|p| best(&|block| part(block) != p)).collect();
-            let blocks = (0..count).map(|block| counts[others[part(block)]][block].clone()).collect();
-            let cut = cuts[best(&|_| true)];
-            self.add(Candidate { cut, ..candidate }, blocks);
         }
         Ok(())
+    }
+}
+
+/// The cut that scores best, of the counts of every cut by block, and counts by block that do not flatter it: a cut's score on
+/// the pixels that it was chosen by would. So the blocks are parted, and each part has the counts of the cut that is best for
+/// the other parts.
+fn cross_fit(counts: &[Vec<ClassCounts>], classes: &[usize]) -> (usize, Vec<ClassCounts>) {
+    let count = counts[0].len();
+    let parts = PARTS.min(count);
+    let part = |block: usize| block * parts / count;
+    let best = |keep: &dyn Fn(usize) -> bool| {
+        let iou = |cut: &usize| {
+            let blocks = counts[*cut].iter().enumerate().filter(|(block, _)| keep(*block));
+            score(&sum(blocks.map(|(_, counts)| counts)), classes).unwrap_or(0.0)
+        };
+        // Of equals the one nearest to the middle: maxima of several elements are the last.
+        let mut order: Vec<usize> = (0..counts.len()).collect();
+        order.sort_by_key(|cut| std::cmp::Reverse((2 * cut + 1).abs_diff(counts.len())));
+        order.into_iter().max_by(|a, b| iou(a).total_cmp(&iou(b))).unwrap_or(0)
+    };
+    let others: Vec<usize> = (0..parts).map(|p| best(&|block| part(block) != p)).collect();
+    let blocks = (0..count).map(|block| counts[others[part(block)]][block].clone()).collect();
+    (best(&|_| true), blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::metrics::Counts;
+
+    /// Blocks of class 1 with so many pixels found, found wrongly, and missed.
+    fn blocks(counts: &[[u64; 3]]) -> Vec<ClassCounts> {
+        let block = |[found, wrong, missed]: &[u64; 3]| {
+            let counts = Counts { true_positive: *found, false_positive: *wrong, false_negative: *missed };
+            ClassCounts(vec![Counts::default(), counts])
+        };
+        counts.iter().map(block).collect()
+    }
+
+    /// A row of one member per pass, which finds `found` of 100 pixels in each block, give or take `spread`.
+    fn row(passes: usize, cut: Cut, found: u64, spread: u64) -> Row {
+        let block = |k: u64| {
+            let found = if k.is_multiple_of(2) { found + spread } else { found - spread };
+            [found, 0, 100 - found]
+        };
+        let blocks = blocks(&(0..30).map(block).collect::<Vec<_>>());
+        let plain = Candidate::plain((0..passes).collect(), vec![Transform::Identity]);
+        let iou = score(&sum(&blocks), &[1]).unwrap();
+        Row { candidate: Candidate { cut, ..plain }, iou, cost: passes as f64, intervals: None, blocks }
+    }
+
+    fn chosen(rows: &[Row], cost: Cost) -> usize {
+        choose(rows, &by_score(rows), &[1], &Options { cost, ..Options::default() })
+    }
+
+    #[test]
+    fn the_cheapest_that_is_good_enough_is_chosen() {
+        // The best one's interval is about 0.60 ± 0.10.
+        let rows = [
+            row(8, Cut::Stated, 60, 30),
+            row(4, Cut::Stated, 55, 0),
+            row(2, Cut::Stated, 54, 0),
+            row(2, Cut::Stated, 56, 0),
+            row(1, Cut::Stated, 30, 0),
+        ];
+        assert_eq!(chosen(&rows, Cost::Passes), 3);
+        // No chance, no interval: only the best is good enough.
+        let rows = [row(8, Cut::Stated, 60, 0), row(1, Cut::Stated, 59, 0)];
+        assert_eq!(chosen(&rows, Cost::Passes), 0);
+    }
+
+    #[test]
+    fn a_fitted_number_is_taken_where_it_is_better_by_more_than_chance() {
+        let best = row(8, Cut::Stated, 60, 30);
+        let rows = |spread| [best.clone(), row(1, Cut::Stated, 55, 0), row(1, Cut::Fitted(40), 57, spread)];
+        assert_eq!(chosen(&rows(20), Cost::Passes), 1);
+        assert_eq!(chosen(&rows(0), Cost::Passes), 2);
+    }
+
+    #[test]
+    fn times_that_are_alike_are_equal() {
+        let timed = |found, cost| Row { cost, ..row(1, Cut::Stated, found, 30) };
+        let rows = |second| [timed(60, 5.0), timed(56, 1.0), timed(58, second)];
+        assert_eq!((chosen(&rows(1.09), Cost::Seconds), chosen(&rows(1.11), Cost::Seconds)), (2, 1));
+        assert_eq!(chosen(&rows(1.09), Cost::Passes), 1);
+    }
+
+    #[test]
+    fn the_front_holds_what_nothing_cheaper_beats() {
+        let rows = [
+            row(4, Cut::Stated, 50, 0),
+            row(1, Cut::Stated, 40, 0),
+            row(2, Cut::Stated, 39, 0),
+            row(1, Cut::Stated, 30, 0),
+            row(4, Cut::Stated, 50, 0),
+        ];
+        assert_eq!(front(&rows), [1, 0]);
+    }
+
+    #[test]
+    fn a_cut_is_scored_by_the_blocks_that_did_not_choose_it() {
+        // Of three cuts the last is best for nine of ten blocks; without the ninth and the tenth, which are a part, as well.
+        // The part of the first two is best cut by the first, which no other part wants.
+        let (good, bad) = ([9, 0, 1], [1, 0, 9]);
+        let mostly = |odd, rest| blocks(&[vec![odd; 2], vec![rest; 8]].concat());
+        let counts = [mostly(good, bad), mostly(bad, bad), mostly(bad, good)];
+        let (best, found) = cross_fit(&counts, &[1]);
+        assert_eq!((best, &found), (2, &mostly(bad, good)));
+        // Where every other part wants another, the score is that of the other.
+        let counts = [blocks(&[good, bad]), blocks(&[bad, good])];
+        assert_eq!(cross_fit(&counts, &[1]).1, blocks(&[bad, bad]));
+        // Of equals the middle one.
+        let same = vec![blocks(&[good; 3]); 5];
+        assert_eq!(cross_fit(&same, &[1]).0, 2);
     }
 }

@@ -117,7 +117,7 @@ pub struct Selection {
     pub best: usize,
     /// The row of the cheapest candidate whose score lies within the best one's interval.
     pub chosen: usize,
-    /// The best single model on one pass.
+    /// The single model on one pass that scores best on its own pixels.
     pub baseline: Candidate,
     /// Pixels that were scored, those of them that belong to a class that counts, and the bootstrap's blocks.
     pub pixels: usize,
@@ -143,7 +143,7 @@ pub struct Study {
 }
 
 impl Study {
-    /// Opens the members of `settings`, each with the windows that it was not trained on. What lies in `holdout` is left out:
+    /// Opens the members of `settings`, each with the windows that it was not trained on, in their order. What lies in `holdout` is left out:
     /// neither its truth nor any score at its pixels gets in.
     ///
     /// # Errors
@@ -159,6 +159,10 @@ impl Study {
         let size = (truth.width, truth.height);
         let stated = settings.resolve_members()?;
         let names = names(&stated);
+        if windows.len() != stated.len() {
+            let found = format!("are given for {} of {}", windows.len(), count(stated.len(), "model"));
+            return Err(Error::setting("windows", "", format!("{found}; every model has to have its own")));
+        }
         let beyond = |what: &str, window: Window| {
             let (w, h) = size;
             Error::setting(what, window, format!("reaches beyond the scene, which has {w}x{h} pixels"))
@@ -179,15 +183,7 @@ impl Study {
                 ));
             }
             let kept = Kept::open(settings, member, area.pixels().collect())?;
-            let input = &kept.member().spec.input;
-            let (w, h) = (input.width.unwrap_or(format.width), input.height.unwrap_or(format.height));
-            if (w, h) != (format.width, format.height) {
-                let problem = format!(
-                    "{name} takes images of {w}x{h} pixels only, and models run over the scene as a whole; cut the scene and its \
-                     truth to that size, or export the model with dynamic height and width"
-                );
-                return Err(Error::setting("image", format!("{}x{}", format.width, format.height), problem));
-            }
+            takes_scene(&kept, name, format)?;
             members.push(kept);
             areas.push(area);
         }
@@ -215,18 +211,7 @@ impl Study {
         let shared = match Relation::of(&areas) {
             Relation::Shared(area) if !options.folds => Some(ground(&area, &numbered)),
             Relation::Mixed(a, b) if !options.folds => {
-                return Err(Error::setting(
-                    "windows",
-                    "",
-                    format!(
-                        "{} and {} share pixels that neither was trained on, but there are none that all {} models share, so \
-                         that they cannot be compared with each other; compare those that share windows by themselves, or \
-                         say that all are folds of a cross-validation",
-                        names[a],
-                        names[b],
-                        names.len()
-                    ),
-                ));
+                return Err(mixed(&names, a, b));
             }
             _ => None,
         };
@@ -542,4 +527,32 @@ fn names(members: &[MemberSettings]) -> Vec<String> {
 
 fn list(windows: &[Window]) -> String {
     windows.iter().map(Window::to_string).collect::<Vec<_>>().join(";")
+}
+
+/// # Errors
+/// A model of fixed size that is not the scene's.
+fn takes_scene(kept: &Kept, name: &str, format: FrameFormat) -> Result<()> {
+    let input = &kept.member().spec.input;
+    let (w, h) = (input.width.unwrap_or(format.width), input.height.unwrap_or(format.height));
+    if (w, h) == (format.width, format.height) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{name} takes images of {w}x{h} pixels only, and models run over the scene as a whole; cut the scene and its truth to \
+         that size, or export the model with dynamic height and width"
+    );
+    Err(Error::setting("image", format!("{}x{}", format.width, format.height), problem))
+}
+
+/// Two models share pixels, and not all do.
+fn mixed(names: &[String], a: usize, b: usize) -> Error {
+    let problem = format!(
+        "{} and {} share pixels that neither was trained on, but there are none that all {} models share, so that they cannot \
+         be compared with each other; compare those that share windows by themselves, or say that all are folds of a \
+         cross-validation",
+        names[a],
+        names[b],
+        names.len()
+    );
+    Error::setting("windows", "", problem)
 }

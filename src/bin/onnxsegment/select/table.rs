@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use gstonnxsegment::engine::metrics::Interval;
-use gstonnxsegment::engine::select::{Basis, Candidate, Cost, Judged, Score, Selection, Study};
+use gstonnxsegment::engine::select::{Basis, Candidate, Cost, Judged, Row, Score, Selection, Study};
 use serde_json::{Value, json};
 
 use super::{Report, listed, members};
@@ -164,33 +164,41 @@ fn basis(study: &Study, selection: &Selection) -> String {
     let count = study.names.len();
     match selection.basis {
         Basis::Shared => format!("All candidates are scored on the same {pixels}, which no model was trained on."),
-        Basis::Folds => format!(
-            "These models are folds of a cross-validation: no pixel is unseen by two of them, so that no set of them can be \
-             scored, nor one against another. All {count} are taken. Transforms, temperatures and thresholds are scored model by \
-             model on its own pixels, counted together: {pixels}. What merging \
-             the models adds is not measured here."
-        ),
+        Basis::Folds => {
+            let why = match study.options().folds {
+                true => "These models are taken as folds of a cross-validation, as asked for: no set of them is scored",
+                false => {
+                    "These models are folds of a cross-validation: no pixel is unseen by two of them, so that no set of them \
+                     can be scored"
+                }
+            };
+            format!(
+                "{why}, nor one against another. All {count} are taken. Transforms, temperatures and thresholds are scored \
+                 model by model on its own pixels, counted together: {pixels}. What merging the models adds is not measured \
+                 here."
+            )
+        }
     }
 }
 
 /// What stands above the recommended setting in its file.
 pub fn comment(study: &Study, selection: &Selection) -> String {
-    let row = &selection.rows[selection.chosen];
-    let best = &selection.rows[selection.best];
-    let interval = |row: &gstonnxsegment::engine::select::Row| span(row.intervals.unwrap_or_default().0);
-    format!(
-        "# Chosen by `onnxsegment select`: the cheapest within the 95 % interval of the best.\n\
-         # {}: {} ({}) with {}\n\
-         # The best, {}: {} ({}) with {}\n\n",
-        measure(study),
-        number(row.iou),
-        interval(row),
-        passes(&row.candidate),
-        line(study, &best.candidate).replace('\n', " "),
-        number(best.iou),
-        interval(best),
-        passes(&best.candidate)
-    )
+    let scored = |row: &Row| {
+        let interval = row.intervals.unwrap_or_default().0;
+        format!("{} ({}) with {}", number(row.iou), span(interval), passes(&row.candidate))
+    };
+    let (chosen, best) = (&selection.rows[selection.chosen], &selection.rows[selection.best]);
+    remarks(&[
+        "Chosen by `onnxsegment select`: the cheapest within the 95 % interval of the best.".into(),
+        format!("{}: {}", measure(study), scored(chosen)),
+        format!("The best, {}: {}", line(study, &best.candidate), scored(best)),
+    ])
+}
+
+/// Lines of a TOML comment. Names are a model's or a user's, and may hold anything.
+fn remarks(lines: &[String]) -> String {
+    let line = |text: &String| format!("# {}\n", text.replace(char::is_control, " "));
+    lines.iter().map(line).collect::<String>() + "\n"
 }
 
 pub fn json(study: &Study, selection: &Selection, report: Option<&Report>) -> Value {
@@ -244,6 +252,12 @@ pub fn json(study: &Study, selection: &Selection, report: Option<&Report>) -> Va
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_does_not_end_a_comment() {
+        let lines = ["IoU of a\nmerge = \"vote\"".to_string(), "b\r\u{7f}".to_string()];
+        assert_eq!(remarks(&lines), "# IoU of a merge = \"vote\"\n# b  \n\n");
+    }
 
     #[test]
     fn columns_are_aligned() {
