@@ -18,6 +18,9 @@ impl Settings {
             value.map(|value| table.insert(name.into(), value));
         };
         put("tta", self.tta.as_deref().map(|tta| super::tta::name(tta).into()));
+        put("samples", self.samples.map(whole));
+        // Beyond TOML's whole numbers, as text.
+        put("seed", self.seed.map(|seed| i64::try_from(seed).map_or(seed.to_string().into(), Value::Integer)));
         put("merge", self.merge.map(name));
         put("merge-domain", self.domain.map(name));
         put("threshold", self.threshold.as_ref().map(|fact| float(fact.value)));
@@ -27,6 +30,13 @@ impl Settings {
         let labels = self.labels_file.as_ref().map(|file| text("labels-file", &from(folder, file)));
         put("labels-file", labels.transpose()?);
         put("uncertainty-kind", self.uncertainty.map(name));
+        let stacker = self.stacker.as_ref().map(|file| text("stacker", &from(folder, file)));
+        put("stacker", stacker.transpose()?);
+        put("cascade", self.cascade.map(name));
+        put("cascade-margin", self.cascade_margin.map(float));
+        put("cascade-limit", self.cascade_limit.map(float));
+        put("cascade-audit", self.cascade_audit.map(whole));
+        put("skip-constant", self.skip_constant.map(Value::Boolean));
         put("batch-size", self.batch_size.map(whole));
         put("threads", self.threads.map(whole));
         put("execution-provider", self.providers.as_ref().map(|values| list(values, name)));
@@ -129,6 +139,7 @@ fn from(folder: &Path, file: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::settings::NAMES;
 
     fn golden() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -172,6 +183,14 @@ mod tests {
     fn every_setting_is_written() {
         let text = r#"
             tta = "flip3"
+            samples = 5
+            seed = "18446744073709551615"
+            stacker = "../models/stack2.onnx"
+            cascade = "confident"
+            cascade-margin = 0.15
+            cascade-limit = 0.02
+            cascade-audit = 10
+            skip-constant = true
             merge = "max"
             merge-domain = "logit"
             class-thresholds = [0.1, 0.25]
@@ -211,6 +230,10 @@ mod tests {
             std::fs::remove_file(&file).unwrap();
             settings.unwrap()
         };
+        // Of those that exclude each other one stands here; lists by model become facts of members.
+        let elsewhere = ["weights", "threshold", "label-offset", "labels-file"];
+        let missing = |name: &&&str| !text.contains(&format!("{name} =")) && !elsewhere.contains(*name);
+        assert_eq!(NAMES.iter().find(missing), None, "a setting that this test does not know");
         let settings = read(text);
         let written = settings.to_config(&golden()).unwrap();
         assert_eq!(seen(&read(&written)), seen(&settings), "{written}");
