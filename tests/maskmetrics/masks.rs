@@ -163,7 +163,7 @@ fn the_demo_folds_score_as_the_example_counts_them() {
         let sample = &rest(&sink)[0];
         pixels(sample.buffer().unwrap(), sample.caps().unwrap())
     });
-    // As examples/scores.rs: blocks of 75 × 75 of the 300 × 900 pixels that no model was trained on.
+    // As the table of `make demo`: blocks of 75 × 75 of the 300 × 900 pixels that no model was trained on.
     let mut blocks = Vec::new();
     for y0 in (0..900).step_by(75) {
         for x0 in (0..300).step_by(75) {

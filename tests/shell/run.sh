@@ -47,11 +47,6 @@ run() { # NAME CHECK COMMAND…: runs it in the temporary folder, then CHECK the
   fi
 }
 
-# Built here, so that a slow machine's compiler does not eat the demo's time.
-if selected demo; then
-  "${CARGO:-cargo}" build --quiet --release --example scores </dev/null || true
-fi
-
 # ---- what outputs must look like
 
 fail() {
