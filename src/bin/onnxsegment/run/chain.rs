@@ -23,7 +23,7 @@ impl Chain {
     }
 
     /// Goes on from a pad of an element that has a name, as `name.pad`.
-    pub fn from_pad(mut self, pad: &str) -> Self {
+    pub fn onward_from(mut self, pad: &str) -> Self {
         self.0.push(pad.to_string());
         self
     }

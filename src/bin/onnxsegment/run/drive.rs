@@ -67,6 +67,8 @@ pub struct Ended {
     pipeline: Running,
     pub end: End,
     pub counts: Counts,
+    /// How many parts of all shards are where, when some are missing.
+    pub parts: Option<String>,
 }
 
 impl Ended {
@@ -107,7 +109,7 @@ pub fn drive(chain: &Chain, watcher: &mut dyn Watcher) -> Result<Ended> {
     let started = Instant::now();
     let counts = || counts(pipeline, &segment, &passed, started);
     let mut stopped = false;
-    let mut stage = None;
+    let (mut stage, mut parts) = (None, None);
     // An error of an element that starts is on the bus too, and says more.
     let failed_to_start = pipeline.set_state(gst::State::Playing).is_err();
     loop {
@@ -127,11 +129,13 @@ pub fn drive(chain: &Chain, watcher: &mut dyn Watcher) -> Result<Ended> {
         };
         match message.view() {
             gst::MessageView::Error(e) => return Err(explained(e)),
-            // That parts are missing is told by whoever runs this, who knows what to do about it.
-            gst::MessageView::Warning(w)
-                if !(of(&message, "rastersink") && w.error().matches(gst::ResourceError::NotFound)) =>
-            {
-                watcher.warning(w.error().message());
+            gst::MessageView::Warning(w) => {
+                let error = w.error();
+                // That parts are missing; what to do about it is told by whoever runs this.
+                match of(&message, "rastersink") && error.matches(gst::ResourceError::NotFound) {
+                    true => parts = error.message().split(';').next().map(str::to_string),
+                    false => watcher.warning(error.message()),
+                }
             }
             gst::MessageView::Element(e) => {
                 let Some(told) = e.structure().filter(|s| s.name() == "rastersink-progress") else { continue };
@@ -154,7 +158,7 @@ pub fn drive(chain: &Chain, watcher: &mut dyn Watcher) -> Result<Ended> {
     };
     let counts = counts();
     watcher.progress(&counts);
-    Ok(Ended { pipeline: running, end, counts })
+    Ok(Ended { pipeline: running, end, counts, parts })
 }
 
 /// The first element of a kind.

@@ -121,7 +121,7 @@ impl Job {
                 let frames = Chain::default().then("filesrc").with("location", input);
                 let frames = frames.then("decodebin").then("videoconvert").then("videoscale");
                 let muxer = if ending(&self.output) == "webm" { "webmmux" } else { "matroskamux" };
-                let painted = segment(frames).with("name", "s").from_pad("s.overlay");
+                let painted = segment(frames).with("name", "s").onward_from("s.overlay");
                 let painted = painted.then("queue").then("videoconvert").then("vp8enc").with("deadline", 1);
                 painted.then(muxer).then("filesink").with("location", file)
             }

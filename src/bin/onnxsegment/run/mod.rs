@@ -203,7 +203,7 @@ impl Run<'_> {
             file.publish(to).map_err(|e| anyhow::anyhow!("{} cannot be written: {}", to.display(), files::words(&e)))
         };
         let again = match (self.plan.jobs.len(), job.product) {
-            (1, Product::Mask | Product::Footprints) => "run the same command again to go on",
+            (1, Product::Mask | Product::Footprints) => "run the same command again (or the other shards) to go on",
             _ => "run the same command with --skip-existing to go on",
         };
         let counts = &ended.counts;
@@ -214,12 +214,8 @@ impl Run<'_> {
                 Outcome::Done(ended)
             }
             (End::Incomplete, _) => {
-                let how = format!(
-                    "{} of {} parts are in {}.parts; {again}",
-                    counts.parts,
-                    counts.parts_total,
-                    job.output.display()
-                );
+                let parts = ended.parts.as_deref().unwrap_or("some parts are still missing");
+                let how = format!("{parts}; {again}");
                 Outcome::Open(ended, how)
             }
             (End::Stopped, Some(file)) if job.product == Product::Overlay && counts.frames > 0 => {
