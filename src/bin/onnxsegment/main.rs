@@ -6,6 +6,7 @@ mod output;
 mod run;
 mod scene;
 mod select;
+mod signals;
 mod soup;
 
 use std::process::ExitCode;

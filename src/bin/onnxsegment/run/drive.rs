@@ -10,7 +10,7 @@ use gstonnxsegment::elements::meta;
 use serde::Serialize;
 
 use super::chain::Chain;
-use super::signals;
+use crate::signals;
 
 /// How often a pipeline is looked at.
 const TICK: Duration = Duration::from_millis(100);

@@ -7,7 +7,6 @@ mod drive;
 mod jobs;
 mod options;
 mod progress;
-mod signals;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +20,7 @@ use self::drive::{End, Ended};
 use self::jobs::{Format, Job, Plan, Product};
 use self::options::Properties;
 use self::progress::{Progress, clock};
+use crate::signals;
 
 /// How the program ends when parts are still missing.
 const INCOMPLETE: u8 = 3;

@@ -35,7 +35,7 @@ impl Progress {
             (true, _) => Look::Json,
             (_, true) => Look::Quiet,
             _ if std::io::stderr().is_terminal() => {
-                let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+                let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
                 let style = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} % {msg}");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
                 Look::Bar(bar)
@@ -51,7 +51,7 @@ impl Progress {
         if let Look::Bar(bar) = &self.look {
             bar.set_prefix(title.clone());
             bar.set_message("loading models");
-            bar.set_length(0);
+            bar.set_length(1);
             bar.reset();
             bar.enable_steady_tick(Duration::from_millis(200));
         }
@@ -101,7 +101,7 @@ impl Watcher for Progress {
     fn progress(&mut self, counts: &Counts) {
         match &self.look {
             Look::Bar(bar) => {
-                bar.set_length(counts.frames_total.max(counts.frames));
+                bar.set_length(counts.frames_total.max(counts.frames).max(1));
                 bar.set_position(counts.frames);
                 bar.set_message(words(counts));
             }
