@@ -1,8 +1,11 @@
 //! The command line: what is done with models and ensembles outside a pipeline.
 
 mod eval;
+mod footprints;
+mod interrupt;
 mod models;
 mod output;
+mod rle;
 mod scene;
 mod select;
 mod soup;
@@ -25,6 +28,10 @@ struct Line {
 enum Command {
     /// Score a mask, or models on an image, against the truth
     Eval(eval::Arguments),
+    /// Write the regions of a finished mask as polygons: GeoJSON, GeoPackage or FlatGeobuf
+    Footprints(footprints::Arguments),
+    /// Write masks as run-length rows (Tianchi, Kaggle), or rows as masks
+    Rle(rle::Arguments),
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
     /// Average the weights of models of one architecture into one model, which runs at the cost of one
@@ -34,6 +41,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Line::parse().command {
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Footprints(arguments) => footprints::run(arguments),
+        Command::Rle(arguments) => rle::run(arguments),
         Command::Select(arguments) => select::run(arguments),
         Command::Soup(arguments) => soup::run(arguments),
     };
