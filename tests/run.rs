@@ -5,6 +5,7 @@ mod scenes;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use gdal::vector::LayerAccess;
 use gdal::{Dataset, Metadata};
 use gst::prelude::*;
 use scenes::*;
@@ -114,6 +115,65 @@ fn one_bad_image_of_many_does_not_stop_the_others() {
     let ran = folder.run("run", "images/b.tif images/c.tif images/d.tif images/e.tif -o none -m nosuch.onnx");
     let said = text(&ran.stderr);
     assert!(said.contains("the same error twice in a row; 2 inputs were not tried"), "{said}");
+}
+
+#[test]
+fn footprints_are_those_of_the_mask() {
+    let folder = Folder::new("run-footprints");
+    let models = "-m %/sigmoid.onnx --threshold 0.5";
+    let said = ran(&folder, &format!("scene.tif -o shapes.gpkg {models} --min-area 4"));
+    assert!(said.contains("shapes.gpkg: ") && said.contains("polygon") && said.contains("its pixels"), "{said}");
+    ran(&folder, &format!("scene.tif -o mask.tif {models} --probability-location p.tif"));
+    let made = folder.run("footprints", "mask.tif -o again.gpkg --probability p.tif --min-area 4 --json");
+    assert!(made.status.success());
+    let features = |name: &str| {
+        let dataset = Dataset::open(folder.path(name)).unwrap();
+        let mut layer = dataset.layer(0).unwrap();
+        let all = layer.features().map(|feature| {
+            let index = |name| feature.field_index(name).unwrap();
+            let (id, sure) = (feature.field_as_string(index("id")), feature.field_as_double(index("confidence")));
+            (id.unwrap().unwrap(), sure.unwrap().unwrap(), feature.geometry().unwrap().wkt().unwrap())
+        });
+        all.collect::<Vec<_>>()
+    };
+    let found = features("shapes.gpkg");
+    assert!(!found.is_empty() && found.iter().all(|(_, sure, _)| (0.5..=1.0).contains(sure)), "{found:?}");
+    assert_eq!(found, features("again.gpkg"));
+    // What was made on the way is gone, and the printed lines would do the same.
+    assert!(!folder.path("shapes.gpkg.work").exists());
+    let printed = text(&folder.run("pipeline", "scene.tif -o s.gpkg -m m.onnx --min-area 4 --orthogonalise").stdout);
+    assert_eq!(
+        printed.lines().last(),
+        Some(
+            "onnxsegment footprints s.gpkg.work/scene.tif -o s.gpkg --probability s.gpkg.work/scene.probability.tif --min-area 4 \
+             --angle-tolerance 15 --orthogonalise"
+        )
+    );
+}
+
+#[test]
+fn a_table_has_a_row_for_each_input() {
+    let folder = Folder::new("run-rows");
+    let said = ran(&folder, "scene.tif truth.tif -o rows.csv -m %/sigmoid.onnx --bands 1,1,1");
+    assert!(said.contains("rows.csv: 2 rows"), "{said}");
+    let rows = std::fs::read_to_string(folder.path("rows.csv")).unwrap();
+    let names: Vec<&str> = rows.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    assert_eq!(names, ["scene", "truth"]);
+    assert!(!folder.path("rows.csv.work").exists());
+    // By hand: column by column, from 1.
+    ran(&folder, "scene.tif -o mask.tif -m %/sigmoid.onnx --bands 1,1,1");
+    let mask = labels(&folder, "mask.tif");
+    let set = |k: usize| mask[k % HEIGHT * WIDTH + k / HEIGHT] == 1;
+    let mut runs: Vec<String> = Vec::new();
+    let mut k = 0;
+    while k < WIDTH * HEIGHT {
+        let length = (k..WIDTH * HEIGHT).take_while(|k| set(*k)).count();
+        if length > 0 {
+            runs.extend([(k + 1).to_string(), length.to_string()]);
+        }
+        k += length.max(1);
+    }
+    assert_eq!(rows.lines().next().unwrap(), format!("scene\t{}", runs.join(" ")));
 }
 
 #[test]
@@ -231,6 +291,9 @@ fn what_cannot_be_done_is_said_in_one_line_and_leaves_nothing() {
         ("scene.tif truth.tif -o mask.tif -m %/sigmoid.onnx", &["gdalbuildvrt"]),
         ("scene.tif -o mask.png -m %/sigmoid.onnx --cog false", &["--cog is a setting of rastersink"]),
         ("scene.tif -o mask.tif -m %/sigmoid.onnx --tta spin", &["tta=spin", "d4"]),
+        ("scene.tif -o mask.tif -m %/sigmoid.onnx --min-area 4", &["--min-area is for footprints"]),
+        ("scene.tif -o mask.tif -m %/sigmoid.onnx --class 2", &["--class is for run-length rows"]),
+        ("scene.tif -o nosuch/s.gpkg -m %/sigmoid.onnx", &["nosuch/s.gpkg cannot be written"]),
     ] {
         let (code, said) = refused(&folder, line);
         assert_eq!(code, Some(1), "{line}: {said}");

@@ -6,13 +6,19 @@ pub mod blend;
 pub mod cells;
 pub mod clean;
 pub mod error;
+#[cfg(feature = "raster")]
+pub mod footprints;
 pub mod georeference;
 pub mod grid;
 pub mod legend;
 #[cfg(feature = "raster")]
+pub mod mask;
+pub mod measure;
+#[cfg(feature = "raster")]
 mod memory;
 #[cfg(feature = "raster")]
 pub mod parts;
+pub mod rle;
 #[cfg(feature = "raster")]
 pub mod source;
 

@@ -20,6 +20,7 @@ use super::error::{Error, Result};
 use super::grid::{Cell, Rect};
 use crate::files::{self, Temporary};
 
+pub(super) use finish::is_part_of;
 pub use finish::{Format, Look, Outcome};
 pub use manifest::{Entry, Manifest};
 

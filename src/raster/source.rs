@@ -2,7 +2,7 @@
 //!
 //! Pixels are read in units of whole blocks, each once, whatever tiles need them; resampling is done on top.
 
-mod ground;
+pub(super) mod ground;
 mod load;
 pub(super) mod messages;
 mod read_ahead;
@@ -257,6 +257,21 @@ impl Source {
         let [band] = self.bands[..] else { return None };
         let (found, _) = catch(|| legend(&self.dataset, band));
         found
+    }
+
+    /// Scale and offset of each band, where values stand for others: 1 and 0 where they do not.
+    pub fn scales(&self) -> Vec<(f64, f64)> {
+        let of = |band: &usize| {
+            let band = self.dataset.rasterband(*band).ok();
+            band.map_or((1.0, 0.0), |b| (b.scale().unwrap_or(1.0), b.offset().unwrap_or(0.0)))
+        };
+        self.bands.iter().map(of).collect()
+    }
+
+    /// What each band shows; empty where the raster does not say.
+    pub fn band_names(&self) -> Vec<String> {
+        let of = |band: &usize| self.dataset.rasterband(*band).and_then(|b| b.description()).unwrap_or_default();
+        self.bands.iter().map(of).collect()
     }
 
     /// What the raster is now.
@@ -522,7 +537,12 @@ fn legend(dataset: &Dataset, band: usize) -> Option<Legend> {
     colours.truncate(used);
     let owner = dataset.rasterband(band).ok()?;
     // SAFETY: the band lives as long as the data set, which keeps the list.
-    let names = unsafe { texts(gdal_sys::GDALGetRasterCategoryNames(owner.c_rasterband())) };
+    let mut names = unsafe { texts(gdal_sys::GDALGetRasterCategoryNames(owner.c_rasterband())) };
+    // A GeoTIFF keeps them in a file beside it, which may have got lost; `rastersink` repeats them.
+    if names.is_empty() {
+        let list = dataset.metadata_item("ONNXSEGMENT_CLASSES", "").unwrap_or_default();
+        names = list.split(',').filter(|_| !list.is_empty()).map(String::from).collect();
+    }
     (!names.is_empty() || !colours.is_empty()).then_some(Legend { names, colours })
 }
 

@@ -1,8 +1,10 @@
-//! The command line: what is done with models and ensembles outside a pipeline.
+//! The command line: everything that is done with models and masks besides writing pipelines by hand.
 
 mod eval;
+mod footprints;
 mod models;
 mod output;
+mod rle;
 mod run;
 mod scene;
 mod select;
@@ -16,7 +18,8 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     version,
-    about = "Ensembles of segmentation models: measures, chooses and prepares what the GStreamer element runs"
+    about = "Segmentation masks of images, rasters of any size and videos, by ensembles of ONNX models",
+    after_help = "Begin with: onnxsegment run IMAGE -o mask.tif -m MODEL.onnx"
 )]
 struct Line {
     #[command(subcommand)]
@@ -27,8 +30,12 @@ struct Line {
 enum Command {
     /// Score a mask, or models on an image, against the truth
     Eval(eval::Arguments),
+    /// Turn the regions of a finished mask into polygons
+    Footprints(footprints::Arguments),
     /// Print the gst-launch-1.0 lines that `run` would run
     Pipeline(run::Arguments),
+    /// Write masks as run-length rows, or rows as masks
+    Rle(rle::Arguments),
     /// Segment images, rasters, folders of them, or a video
     Run(run::RunArguments),
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
@@ -41,7 +48,9 @@ fn main() -> ExitCode {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Line::parse().command {
         Command::Eval(arguments) => done(eval::run(arguments)),
+        Command::Footprints(arguments) => footprints::run(arguments),
         Command::Pipeline(arguments) => done(run::pipeline(arguments)),
+        Command::Rle(arguments) => done(rle::run(arguments)),
         Command::Run(arguments) => run::run(arguments),
         Command::Select(arguments) => done(select::run(arguments)),
         Command::Soup(arguments) => done(soup::run(arguments)),

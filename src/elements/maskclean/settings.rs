@@ -9,6 +9,7 @@ use super::{Nodata, Shape};
 use crate::elements::meta::SegmentationInfo;
 use crate::engine::decide::NODATA_16;
 use crate::raster::clean::{Connectivity, MOST_RADIUS, Recipe};
+use crate::raster::measure::Area;
 use crate::raster::{Error, Result};
 
 /// What a user has set.
@@ -44,22 +45,14 @@ impl Default for Settings {
     }
 }
 
-/// An area, as a user has it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Area {
-    Pixels(u64),
-    SquareMetres(f64),
-    /// However large.
-    All,
-}
-
 /// What the texts say.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// As far as it is known before the mask.
     recipe: Recipe,
-    hole_area: Area,
-    min_area: Area,
+    /// `None` = however large.
+    hole_area: Option<Area>,
+    min_area: Option<Area>,
     background: Option<u16>,
     nodata: Nodata,
     /// As they were set, for messages and manifests.
@@ -148,26 +141,17 @@ impl Settings {
     }
 }
 
-/// Reads an area; none is 0.
+/// Reads an area; no text is 0, and `None` however large.
 ///
 /// # Errors
 /// Anything but a number of pixels, square metres and, where there may be such a thing, `all`.
-fn area(name: &'static str, text: Option<&str>, may_be_all: bool) -> Result<Area> {
-    let Some(text) = text else { return Ok(Area::Pixels(0)) };
-    let trimmed = text.trim();
-    if may_be_all && trimmed == "all" {
-        return Ok(Area::All);
+fn area(name: &'static str, text: Option<&str>, may_be_all: bool) -> Result<Option<Area>> {
+    let Some(text) = text else { return Ok(Some(Area::Pixels(0))) };
+    if may_be_all && text.trim() == "all" {
+        return Ok(None);
     }
-    let metres = trimmed.strip_suffix("m2").or(trimmed.strip_suffix("m²")).map(|number| number.trim().parse::<f64>());
-    match (metres, trimmed.parse()) {
-        (Some(Ok(metres)), _) if metres.is_finite() && metres >= 0.0 => Ok(Area::SquareMetres(metres)),
-        (None, Ok(pixels)) => Ok(Area::Pixels(pixels)),
-        _ => {
-            let all = if may_be_all { ", or all" } else { "" };
-            let problem = format!("use a whole number of pixels, such as 50, or square metres, such as 30m2{all}");
-            Err(Error::setting(name, text, problem))
-        }
-    }
+    let all = if may_be_all { ", or all" } else { "" };
+    text.parse().map(Some).map_err(|problem| Error::setting(name, text, format!("{problem}{all}")))
 }
 
 impl Wanted {
@@ -198,18 +182,18 @@ impl Wanted {
             None => (1.0, false),
         };
         // A little less or more than a whole number of pixels is that number.
-        let count = |name: &'static str, area: Area, text: &Option<String>, round: fn(f64) -> f64| match area {
-            Area::Pixels(pixels) => Ok(pixels),
-            Area::All => Ok(u64::MAX),
-            Area::SquareMetres(_) if !metres => Err(Error::setting(
+        let count = |name: &'static str, area: Option<Area>, text: &Option<String>, round: fn(f64) -> f64| match area {
+            Some(Area::Pixels(pixels)) => Ok(pixels),
+            None => Ok(u64::MAX),
+            Some(Area::SquareMetres(_)) if !metres => Err(Error::setting(
                 name,
                 text.clone().unwrap_or_default(),
                 "nothing says how large these pixels are on the ground; use a number of pixels, or read a raster that \
                  has a coordinate reference system with rastersrc",
             )),
-            Area::SquareMetres(metres) => Ok(round(metres / pixels) as u64),
+            Some(Area::SquareMetres(metres)) => Ok(round(metres / pixels) as u64),
         };
-        if masks.tiles && self.hole_area == Area::All {
+        if masks.tiles && self.hole_area.is_none() {
             let problem = "would keep a whole mosaic in memory; name the largest hole that is to be filled";
             return Err(Error::setting("hole-area", "all", problem));
         }

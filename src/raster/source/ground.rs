@@ -8,10 +8,7 @@ use crate::raster::Georeference;
 /// Width and height of the pixel at the centre of a raster in metres along the ellipsoid; `None` where the raster does not
 /// say where it lies. On other bodies than the Earth only projected rasters have a size, that of their own units.
 pub fn resolution(georeference: &Georeference, width: i64, height: i64) -> Option<(f64, f64)> {
-    let (crs, g) = match (&georeference.crs, georeference.geotransform) {
-        (Some(crs), Some(g)) => (crs, g),
-        _ => (georeference.gcp_crs.as_ref()?, fitted(georeference)?),
-    };
+    let (crs, g) = placed(georeference)?;
     let (column, row) = (width as f64 / 2.0, height as f64 / 2.0);
     let at = |c: f64, r: f64| (g[0] + c * g[1] + r * g[2], g[3] + c * g[4] + r * g[5]);
     // Left and right, top and bottom of a pixel around the centre.
@@ -26,6 +23,14 @@ pub fn resolution(georeference: &Georeference, width: i64, height: i64) -> Optio
         })
     });
     found.filter(|(x, y)| x.is_finite() && y.is_finite() && *x > 0.0 && *y > 0.0)
+}
+
+/// The coordinate reference system of a raster, and the affine transform to it, fitted to control points where it has those alone.
+pub fn placed(georeference: &Georeference) -> Option<(&str, [f64; 6])> {
+    match (&georeference.crs, georeference.geotransform) {
+        (Some(crs), Some(g)) => Some((crs, g)),
+        _ => Some((georeference.gcp_crs.as_ref()?, fitted(georeference)?)),
+    }
 }
 
 fn on_earth(crs: &SpatialRef, ends: &[(f64, f64); 4]) -> Option<(f64, f64)> {

@@ -8,19 +8,24 @@ mod jobs;
 mod options;
 mod progress;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
-use gstonnxsegment::files;
+use anyhow::{Context, Result, bail, ensure};
+use gstonnxsegment::raster::rle::Writer;
+use gstonnxsegment::{files, raster};
 use serde_json::json;
 
 use self::chain::{Chain, shell};
-use self::drive::{End, Ended};
+use self::drive::{End, Ended, Watcher};
 use self::jobs::{Format, Job, Plan, Product};
 use self::options::Properties;
 use self::progress::{Progress, clock};
-use crate::signals;
+use crate::footprints::{self, Shaping};
+use crate::output::Output;
+use crate::scene::of_file;
+use crate::{rle, signals};
 
 /// How the program ends when parts are still missing.
 const INCOMPLETE: u8 = 3;
@@ -43,6 +48,13 @@ pub struct Arguments {
     /// Masks in a folder of outputs
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     format: Format,
+
+    /// The class whose pixels become run-length rows [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..65535))]
+    class: Option<u16>,
+
+    #[command(flatten)]
+    shaping: Shaping,
 
     #[command(flatten)]
     properties: Properties,
@@ -78,8 +90,39 @@ impl Arguments {
         Ok(self.model.join(","))
     }
 
+    /// The probabilities that footprints take their confidence from.
+    fn probability(&self, mask: &Path) -> PathBuf {
+        self.properties.get("probability-location").map_or_else(|| jobs::probability_beside(mask), PathBuf::from)
+    }
+
+    fn footprints_line(&self, job: &Job) -> Vec<String> {
+        let paths = [("", &job.output), ("-o", &self.output), ("--probability", &self.probability(&job.output))];
+        let words = paths.into_iter().flat_map(|(name, path)| [name.to_string(), path.display().to_string()]);
+        let line = ["onnxsegment", "footprints"].map(str::to_string).into_iter().chain(words);
+        line.filter(|word| !word.is_empty()).chain(self.shaping.line()).collect()
+    }
+
+    fn rows_line(&self, jobs: &[Job]) -> Vec<String> {
+        let line = ["onnxsegment", "rle"].map(str::to_string).into_iter();
+        let line = line.chain(jobs.iter().map(|job| job.output.display().to_string()));
+        line.chain(["-o".into(), self.output.display().to_string(), "--class".into(), self.class().to_string()])
+            .collect()
+    }
+
+    fn class(&self) -> u16 {
+        self.class.unwrap_or(1)
+    }
+
     fn plan(&self) -> Result<Plan> {
-        Plan::new(&self.inputs, &self.output, self.format, &self.properties)
+        let plan = Plan::new(&self.inputs, &self.output, self.format, &self.properties)?;
+        if let Some(option) = self.shaping.line().first().filter(|_| plan.product != Some(Product::Footprints)) {
+            bail!("{option} is for footprints; write some by -o NAME.geojson, NAME.gpkg or NAME.fgb");
+        }
+        ensure!(
+            self.class.is_none() || plan.product == Some(Product::Rows),
+            "--class is for run-length rows; write some by -o NAME.csv"
+        );
+        Ok(plan)
     }
 }
 
@@ -94,6 +137,12 @@ pub fn pipeline(arguments: Arguments) -> Result<()> {
     for job in &plan.jobs {
         println!("{}", job.chain(&models, &arguments.properties, &job.output));
     }
+    let words = match plan.product {
+        Some(Product::Footprints) => arguments.footprints_line(&plan.jobs[0]),
+        Some(Product::Rows) => arguments.rows_line(&plan.jobs),
+        _ => return Ok(()),
+    };
+    println!("{}", words.iter().map(|word| shell(word)).collect::<Vec<_>>().join(" "));
     Ok(())
 }
 
@@ -103,6 +152,10 @@ pub fn run(arguments: RunArguments) -> Result<ExitCode> {
     gst::init().context("GStreamer does not start")?;
     gstonnxsegment::plugin_register_static().context("the elements cannot be registered")?;
     signals::listen()?;
+    if plan.work.is_some() {
+        // Before anything is computed.
+        Output::create(&plan.output)?;
+    }
     if let Some(folder) = plan.work.as_deref().or((plan.product.is_none()).then_some(plan.output.as_path())) {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow::anyhow!("{}: the folder cannot be made: {}", folder.display(), files::words(&e)))?;
@@ -172,10 +225,15 @@ impl Run<'_> {
             }
         }
         drop(loaded);
-        if failed == 0 {
-            self.products()?;
-        }
+        let whole = failed > 0 || self.products()?;
         self.progress.end();
+        if !whole {
+            let work = self.plan.work.as_deref().unwrap_or(&self.plan.output).display();
+            self.progress.say(&format!(
+                "onnxsegment: stopped; the masks are in {work}; run the same command with --skip-existing to go on"
+            ));
+            return Ok(ExitCode::from(signals::INTERRUPTED));
+        }
         if skipped > 0 && !self.arguments.quiet {
             self.progress.say(&format!("{skipped} of {} were there already and were left out", jobs.len()));
         }
@@ -234,9 +292,67 @@ impl Run<'_> {
         job.chain(&self.models, &self.arguments.what.properties, target)
     }
 
-    /// What is made of all masks together.
-    fn products(&mut self) -> Result<()> {
-        Ok(())
+    /// What is made of all masks together; false if the user stopped it.
+    fn products(&mut self) -> Result<bool> {
+        let (what, output) = (&self.arguments.what, &self.plan.output);
+        match self.plan.product {
+            Some(Product::Footprints) => {
+                let job = &self.plan.jobs[0];
+                let probability = what.probability(&job.output);
+                let told = RefCell::new(&mut self.progress);
+                let progress = |done: f64| {
+                    told.borrow_mut().stage("drawing footprints", (done * 100.0) as u64);
+                    !signals::stop()
+                };
+                let written = raster::footprints::write(
+                    &job.output,
+                    Some(&probability),
+                    output,
+                    &what.shaping.options(),
+                    &progress,
+                );
+                let counts = match written {
+                    Err(raster::Error::Cancelled) => return Ok(false),
+                    written => written.map_err(of_file)?,
+                };
+                if let Some(note) = footprints::note(&counts) {
+                    self.progress.warning(note);
+                }
+                match self.arguments.json {
+                    true => println!("{}", json!({"event": "footprints", "output": output, "counts": counts})),
+                    false => self.result(&format!("{}: {}", output.display(), footprints::words(&counts).trim_end())),
+                }
+            }
+            Some(Product::Rows) => {
+                let file = Output::create(output)?;
+                let mut rows = Writer::new(Vec::new());
+                for (k, job) in self.plan.jobs.iter().enumerate() {
+                    if signals::stop() {
+                        return Ok(false);
+                    }
+                    self.progress.stage("writing rows", (k * 100 / self.plan.jobs.len()) as u64);
+                    let name = job.output.file_stem().unwrap_or_default().to_string_lossy();
+                    rows.append_runs(&name, &rle::runs(&job.output, what.class())?)?;
+                }
+                file.write(&rows.into_inner())?;
+                match self.arguments.json {
+                    true => println!("{}", json!({"event": "rows", "output": output, "rows": self.plan.jobs.len()})),
+                    false => self.result(&format!("{}: {} rows", output.display(), self.plan.jobs.len())),
+                }
+            }
+            _ => return Ok(true),
+        }
+        if let Some(work) = &self.plan.work {
+            let _ = files::remove_folder(work);
+        }
+        Ok(true)
+    }
+
+    /// A line that says what was written.
+    fn result(&self, text: &str) {
+        if !self.arguments.quiet {
+            self.progress.say(text);
+        }
     }
 
     fn tell(&self, job: &Job, ended: &Ended) {
@@ -248,12 +364,12 @@ impl Run<'_> {
                 "warnings": warnings, "pipeline": self.chain(job, &job.output).to_string(),
             });
             println!("{done}");
-        } else if !self.arguments.quiet {
+        } else {
             let speed = match job.product {
                 Product::Overlay => format!("{} frames in {}", counts.frames, clock(counts.seconds)),
                 _ => format!("{:.2} MP in {}", counts.pixels as f64 / 1e6, clock(counts.seconds)),
             };
-            self.progress.say(&format!("{}: {speed}, {}", job.output.display(), counts.provider));
+            self.result(&format!("{}: {speed}, {}", job.output.display(), counts.provider));
         }
     }
 }
