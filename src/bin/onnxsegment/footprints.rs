@@ -54,7 +54,7 @@ pub struct Shaping {
     #[arg(long, value_name = "LENGTH")]
     simplify: Option<Length>,
 
-    /// Make angles right, as buildings have them; simplifies by 1.5 pixels where --simplify says nothing else
+    /// Make angles right, as buildings have them; simplifies by 2 pixels where --simplify says nothing else
     #[arg(long, alias = "orthogonalize")]
     orthogonalise: bool,
 

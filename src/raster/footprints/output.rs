@@ -54,8 +54,8 @@ pub struct Footprint {
     pub id: String,
     pub class: u16,
     pub name: Option<String>,
-    /// In square metres, or pixels.
-    pub area: f64,
+    /// In square metres, or pixels; `None` where the coordinate system is not good for the place.
+    pub area: Option<f64>,
     pub confidence: Option<f64>,
 }
 
@@ -68,6 +68,8 @@ pub struct Coordinates<'a> {
     pub metres: bool,
     /// The side of a pixel in metres.
     pub pixel: f64,
+    /// Footprints have a confidence.
+    pub confidence: bool,
     /// A footprint may be several polygons.
     pub several: bool,
 }
@@ -95,6 +97,7 @@ pub struct Output {
     path: PathBuf,
     format: Format,
     several: bool,
+    confidence: bool,
     /// Transactions keep a GeoPackage from writing each feature to the disk by itself.
     transactions: bool,
     written: u64,
@@ -134,13 +137,15 @@ impl Output {
             (Format::GeoPackage, _) => &["GEOMETRY_NAME=geom"],
             _ => &[],
         };
-        let fields = [
+        let mut fields = vec![
             ("id", OGRFieldType::OFTString),
             ("class", OGRFieldType::OFTInteger),
             ("name", OGRFieldType::OFTString),
             (if coordinates.metres { "area_m2" } else { "area_px" }, OGRFieldType::OFTReal),
-            ("confidence", OGRFieldType::OFTReal),
         ];
+        if coordinates.confidence {
+            fields.push(("confidence", OGRFieldType::OFTReal));
+        }
         let create = || {
             let mut dataset = DriverManager::get_driver_by_name(driver)?.create_vector_only(&draft.0)?;
             let layer = dataset.create_layer(LayerOptions {
@@ -161,6 +166,7 @@ impl Output {
             path: path.to_path_buf(),
             format,
             several: coordinates.several,
+            confidence: coordinates.confidence,
             written: 0,
         };
         output.begin()?;
@@ -211,10 +217,14 @@ impl Output {
                 Some(name) => feature.set_field_string(2, name)?,
                 None => feature.set_field_null(2)?,
             }
-            feature.set_field_double(3, footprint.area)?;
+            match footprint.area {
+                Some(area) => feature.set_field_double(3, area)?,
+                None => feature.set_field_null(3)?,
+            }
             match footprint.confidence {
                 Some(confidence) => feature.set_field_double(4, confidence)?,
-                None => feature.set_field_null(4)?,
+                None if self.confidence => feature.set_field_null(4)?,
+                None => {}
             }
             feature.create(&layer)
         };
@@ -259,18 +269,18 @@ impl Output {
 /// Whether a collection of features is closed.
 fn ends_whole(path: &Path) -> bool {
     use std::io::{Read, Seek, SeekFrom};
-    let mut end = Vec::new();
-    let read = || {
+    let last = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(16)))?;
-        file.read_to_end(&mut end)
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        Ok(end)
     };
-    let mut read = read;
-    read().is_ok() && {
-        let end: Vec<u8> = end.into_iter().filter(|b| !b.is_ascii_whitespace()).collect();
+    last().is_ok_and(|mut end| {
+        end.retain(|byte| !byte.is_ascii_whitespace());
         end.ends_with(b"]}")
-    }
+    })
 }
 
 fn words(e: gdal::errors::GdalError, said: &Messages) -> String {

@@ -230,6 +230,19 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_held_of_regions_that_are_finished() {
+        let mut regions = Regions::new(Connectivity::Eight);
+        let mut finished = 0;
+        for row in 0..5000_u16 {
+            // Squares that stand apart, in places that differ from row to row, and arms that join.
+            let label = |x: u16| u16::from((x + row / 8 * 3) % 8 < 5 && row % 8 < 5 && !(row % 8 < 2 && x % 8 == 3));
+            let labels: Vec<u16> = (0..64).map(label).collect();
+            regions.push(&labels, |label| (label > 0).then_some(1), |_, _| Sum::default(), &mut |_| finished += 1);
+        }
+        assert!(finished > 4000 && regions.slots.len() <= 32, "{finished} {}", regions.slots.len());
+    }
+
+    #[test]
     fn classes_are_apart() {
         assert_eq!(regions(&["1122", "2211"], Connectivity::Eight).len(), 2);
         assert_eq!(regions(&["1122", "2211"], Connectivity::Four).len(), 4);

@@ -2,8 +2,8 @@
 
 use super::shape::{Point, Ring, Rings};
 
-/// Edges of less than this many simplification distances that are not turned, between two that are, go: cut corners.
-const CUT_CORNER: f64 = 2.0;
+/// Edges that are not turned, between two that are, go where they are together no longer than so much of the outline: masks have round corners.
+const CUT_CORNER: f64 = 0.125;
 
 /// Lines that meet at less than this are parallel: sine of 10°.
 const PARALLEL: f64 = 0.173_648;
@@ -47,7 +47,8 @@ pub fn square(original: &Rings, simple: &Rings, tolerance: f64, distance: f64) -
         let mut lines: Vec<Line> = (0..simple.len())
             .map(|k| line(&original, chains[k], simple[k], simple[(k + 1) % simple.len()], tolerance))
             .collect();
-        drop_cut_corners(&mut lines, CUT_CORNER * distance);
+        let outline: f64 = lines.iter().map(|line| line.length).sum();
+        drop_cut_corners(&mut lines, (CUT_CORNER * outline).max(2.0 * distance));
         join_parallels(&mut lines, distance);
         Some(corners(&lines)?.into_iter().map(back).collect())
     };
@@ -130,18 +131,14 @@ fn line(original: &Ring, (from, to): (usize, usize), a: Point, b: Point, toleran
     Line { kind, normal, offset, length, start: a }
 }
 
-/// Two lines that leave the other free to be between them are at a right angle.
+/// Leaves out free lines between two others where they are together no longer than `most`.
 fn drop_cut_corners(lines: &mut Vec<Line>, most: f64) {
-    let n = lines.len();
-    let turned = |k: usize| lines[k % n].kind != Kind::Free;
-    let keep: Vec<bool> = (0..n)
-        .map(|k| {
-            let (before, after) = (lines[(k + n - 1) % n].kind, lines[(k + 1) % n].kind);
-            turned(k) || lines[k].length > most || !turned(k + n - 1) || !turned(k + 1) || before == after
-        })
-        .collect();
-    let mut keep = keep.into_iter();
-    lines.retain(|_| keep.next().unwrap_or(true));
+    let Some(begin) = lines.iter().position(|line| line.kind != Kind::Free) else { return };
+    lines.rotate_left(begin);
+    let chains = lines.chunk_by(|a, b| (a.kind == Kind::Free) == (b.kind == Kind::Free));
+    let stays =
+        |chain: &[Line]| chain[0].kind != Kind::Free || chain.iter().map(|line| line.length).sum::<f64>() > most;
+    *lines = chains.filter(|chain| stays(chain)).flatten().copied().collect();
 }
 
 /// Makes neighbours of one kind into one line, or puts a step between them.
@@ -258,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_cut_corner_is_made_whole() {
-        let cut = vec![vec![[0.0, 0.0], [19.0, 0.0], [20.0, 1.0], [20.0, 10.0], [0.0, 10.0]]];
+        let cut = vec![vec![[0.0, 0.0], [17.5, 0.0], [19.5, 1.0], [20.0, 2.0], [20.0, 10.0], [0.0, 10.0]]];
         let found = square(&cut, &cut, 15.0, 1.0).unwrap();
         assert_eq!(found[0].len(), 4);
         assert!(found[0].iter().any(|p| near(p[0], 20.0) && near(p[1], 0.0)), "{found:?}");
