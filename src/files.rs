@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 /// Ends the names of files that are being written.
 const TEMPORARY: &str = ".tmp";
@@ -34,12 +35,45 @@ pub fn of_disk(messages: &[String]) -> Option<String> {
     errors.iter().find(|e| said(e)).map(words)
 }
 
+/// A moment as RFC 3339 has it, in whole seconds of UTC. Before 1970 it is 1970.
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let (days, second) = (seconds.div_euclid(86400), seconds.rem_euclid(86400));
+    // The civil calendar from days since 1970, counted in eras of 400 years that begin in March (Hinnant, "chrono-Compatible
+    // Low-Level Date Algorithms").
+    let shifted = days + 719_468;
+    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let (date, month) = (of_year - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
 /// The folder of a file.
 pub fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
         _ => PathBuf::from("."),
     }
+}
+
+/// A file as seen from a folder; the whole path where they have nothing in common.
+pub fn relative(folder: &Path, file: &Path) -> PathBuf {
+    let whole = |folder: &Path| {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_path_buf())
+    };
+    // The file itself may be a link, and is to be named as it was.
+    let (here, there) = (whole(folder), whole(file.parent().unwrap_or(Path::new(""))));
+    let common = here.components().zip(there.components()).take_while(|(a, b)| a == b).count();
+    if !matches!(there.components().nth(common.saturating_sub(1)), Some(Component::Normal(_))) {
+        return there.join(file.file_name().unwrap_or_default());
+    }
+    let up = here.components().skip(common).map(|_| Component::ParentDir);
+    up.chain(there.components().skip(common)).collect::<PathBuf>().join(file.file_name().unwrap_or_default())
 }
 
 /// A name that no other process and no other call uses.
@@ -188,5 +222,36 @@ pub fn sweep(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(parent(folder)) else { return };
     for entry in entries.flatten().filter(|entry| ours(&entry.file_name())) {
         let _ = std::fs::remove_dir_all(entry.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn moments_are_those_of_the_calendar() {
+        // date -u -d @N +%FT%TZ
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn files_are_named_from_the_folder_on() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let model = root.join("models/fold0.onnx");
+        assert_eq!(relative(&root.join("models"), &model), Path::new("fold0.onnx"));
+        assert_eq!(relative(&root.join("tests/golden"), &model), Path::new("../../models/fold0.onnx"));
+        assert_eq!(relative(root, Path::new("/onnx/x.onnx")), Path::new("/onnx/x.onnx"));
     }
 }

@@ -18,5 +18,6 @@ mod real;
 mod refused;
 mod samples;
 mod sink;
+mod stac;
 mod states;
 mod whole;

@@ -1,6 +1,7 @@
 //! The command line: what is done with models and ensembles outside a pipeline.
 
 mod eval;
+mod inspect;
 mod models;
 mod output;
 mod scene;
@@ -25,6 +26,8 @@ struct Line {
 enum Command {
     /// Score a mask, or models on an image, against the truth
     Eval(eval::Arguments),
+    /// Tell what is known of models, from where, what would be assumed and what is missing
+    Inspect(inspect::Arguments),
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
     /// Average the weights of models of one architecture into one model, which runs at the cost of one
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Line::parse().command {
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Select(arguments) => select::run(arguments),
         Command::Soup(arguments) => soup::run(arguments),
     };
