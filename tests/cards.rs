@@ -180,7 +180,7 @@ fn the_item_beside_a_model_outranks_metadata_and_these_gstreamers_file() {
     assert_eq!(none.class_names().unwrap()[1], "the");
 
     let alone = load(&model("modelinfo"), &[]);
-    assert_eq!(fact(&alone, "mean"), "0.5,-0,0.8 (modelinfo ranges)");
+    assert_eq!(fact(&alone, "mean"), "0.5,0,0.8 (modelinfo ranges)");
     assert_eq!(fact(&load(&model("modelinfo"), &[("model-card", "none")]), "mean"), "unset (default)");
 }
 

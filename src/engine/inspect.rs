@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
+use super::card::scaling::Scaling;
 use super::ensemble::member;
 use super::error::{Error, Result};
 use super::onnx::OnnxFile;
 use super::runtime::{Model, Provider, SessionOptions};
-use super::settings::{Activation, Fact, Facts, MemberSettings, ModelCard, Named, Source};
+use super::settings::{Activation, Fact, Facts, MemberSettings, ModelCard, Named, Settings, Source};
 use super::spec::{ElementType, Form, ModelSpec, OutputShape, Port};
 
 /// What is missing, and the setting that answers it.
@@ -54,11 +55,11 @@ impl Inspection {
     }
 }
 
-/// Looks at a model.
+/// Looks at a model. `general` is what is stated for all models, such as a threshold.
 ///
 /// # Errors
 /// A file that is no model, or no ONNX Runtime to open it: nothing can be told then.
-pub fn inspect(stated: &MemberSettings, options: &SessionOptions) -> Result<Inspection> {
+pub fn inspect(stated: &MemberSettings, general: &Settings, options: &SessionOptions) -> Result<Inspection> {
     let path = &stated.model;
     let onnx = OnnxFile::read(path)?;
     let model = Model::open(path, options, 1)?;
@@ -75,15 +76,27 @@ pub fn inspect(stated: &MemberSettings, options: &SessionOptions) -> Result<Insp
     // What stands in the way is told and put aside, until the rest can be seen.
     let mut facts = stated.facts.clone();
     let unknown = Fact::new(Activation::None, Source::Default);
-    let asides: [fn(&mut Facts, &Fact<Activation>); 3] = [
+    let asides: [fn(&mut Facts, &Fact<Activation>); 4] = [
         |_, _| {},
         |facts, unknown| facts.activation = facts.activation.take().or(Some(unknown.clone())),
+        |facts, _| {
+            if !Scaling::is_stated(facts) {
+                facts.scale = Some(Fact::new(255.0, Source::Default));
+            }
+        },
         |facts, _| facts.model_card = Some(Fact::new(ModelCard::None, Source::Default)),
     ];
     for aside in asides {
         aside(&mut facts, &unknown);
         match ModelSpec::resolve(path, &onnx, &model.inputs, &model.outputs, &facts) {
-            Ok(spec) => {
+            Ok(mut spec) => {
+                spec.threshold = general.threshold.clone().or(spec.threshold);
+                if let Some(names) = &general.class_names {
+                    spec.class_names = Ok(Some(names.clone()));
+                }
+                if let Some(transforms) = &general.tta {
+                    spec.tta = Some(Fact::new(transforms.clone(), Source::Property));
+                }
                 found.spec = Some(spec);
                 break;
             }

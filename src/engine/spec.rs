@@ -186,7 +186,10 @@ impl ModelSpec {
         let metadata = Metadata { path, onnx };
         let (random, inputs): (Vec<&Port>, Vec<&Port>) = inputs.iter().partition(|port| port.name == dropout::INPUT);
         let words = random.first().and_then(|port| port.shape.last()).map_or(0, |words| *words as usize);
-        let card = Card::of(path, stated.model_card.as_ref().map(|fact| &fact.value), &inputs, outputs)?;
+        // Of a card, what speaks of the output that is used.
+        let used = stated.output_name.as_ref().and_then(|name| outputs.iter().find(|port| port.name == name.value));
+        let spoken_of = used.map_or(outputs, std::slice::from_ref);
+        let card = Card::of(path, stated.model_card.as_ref().map(|fact| &fact.value), &inputs, spoken_of)?;
         let stated = &with_card(stated, card.as_ref())?;
         let input = resolve_input(path, &metadata, &inputs, stated)?;
         let output = resolve_output(path, &metadata, outputs, stated)?;

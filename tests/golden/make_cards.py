@@ -24,7 +24,8 @@ import onnxruntime as ort
 
 HERE = Path(__file__).resolve().parent / "cards"
 MODELS = HERE.parent.parent / "models" / "cards"
-HEIGHT, WIDTH = 24, 32
+# Multiples of what models are padded to, so that nothing is.
+HEIGHT, WIDTH = 32, 32
 
 
 def frame():

@@ -18,6 +18,5 @@ mod real;
 mod refused;
 mod samples;
 mod sink;
-mod stac;
 mod states;
 mod whole;

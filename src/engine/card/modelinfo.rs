@@ -66,3 +66,28 @@ fn ranges(text: &str) -> Option<Vec<(f64, f64)>> {
         .collect();
     pairs.filter(|pairs| !pairs.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_the_inputs_own_section_counts() {
+        let text =
+            "[a]\nranges=1,2\n#ranges=9,9\n[b]\n ranges = 3.0,4 ; 5,6; \ndir=input\n[c]\ndir=output\nranges=7,8\n";
+        assert_eq!(ranges_of(text, "a").as_deref(), Some("1,2"));
+        assert_eq!(ranges(&ranges_of(text, "b").unwrap()), Some(vec![(3.0, 4.0), (5.0, 6.0)]));
+        assert_eq!(ranges_of(text, "c"), None);
+        assert_eq!(ranges_of(text, "d"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_ends(text in r"[\[\]a=;,\n0-9.e#-]{0,60}") {
+            if let Some(text) = ranges_of(&text, "a") {
+                let _ = ranges(&text);
+            }
+        }
+    }
+}

@@ -67,7 +67,7 @@ pub fn of_value_scaling(value: &Value, channels: usize, source: Source) -> Resul
         // The range takes lo…hi to 0…1; mean and std take it back.
         let std = (1.0 / (hi - lo)) as f32;
         let input_range = Some((lo as f32, hi as f32));
-        return Ok(Scaling { input_range, mean: vec![(-lo / (hi - lo)) as f32], std: vec![std], ..plain });
+        return Ok(Scaling { input_range, mean: vec![((0.0 - lo) / (hi - lo)) as f32], std: vec![std], ..plain });
     }
     let mut linear = Vec::new();
     for step in &steps {
@@ -148,7 +148,7 @@ pub fn of_ranges(
             }
         };
     }
-    let mean = ranges.iter().map(|(min, max)| (-min / (max - min)) as f32).collect();
+    let mean = ranges.iter().map(|(min, max)| ((0.0 - min) / (max - min)) as f32).collect();
     let std = ranges.iter().map(|(min, max)| (1.0 / (max - min)) as f32).collect();
     Ok(Some(Scaling { input_range: None, scale: None, mean, std, source }))
 }

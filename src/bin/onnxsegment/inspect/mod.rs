@@ -87,7 +87,8 @@ fn stated(arguments: &Arguments) -> Vec<(String, String)> {
 fn look(settings: Settings) -> Result<Report> {
     let options = SessionOptions { sampled: settings.samples.is_some(), ..SessionOptions::default() };
     let members = settings.resolve_members()?;
-    let models: Result<Vec<_>> = members.iter().map(|member| Ok(inspect::inspect(member, &options)?)).collect();
+    let models: Result<Vec<_>> =
+        members.iter().map(|member| Ok(inspect::inspect(member, &settings, &options)?)).collect();
     let models = models?;
     let (mut apart, mut warnings) = (None, Vec::new());
     if models.iter().all(Inspection::runs) {

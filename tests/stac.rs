@@ -1,12 +1,18 @@
 //! The STAC item beside a mask, held against the published schemas in `tests/golden/schemas` and against what is known of the run.
+#![cfg(feature = "raster")]
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "mosaic/raster.rs"]
+#[allow(dead_code)] // it has more for the mosaics' tests
+mod raster;
 
 use std::path::{Path, PathBuf};
 
 use gst::prelude::*;
 use serde_json::{Value, json};
 
-use crate::common;
-use crate::raster::{Folder, Raster, texture};
+use raster::{Folder, Raster, texture};
 
 const STAC: &str = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema";
 
@@ -194,13 +200,16 @@ fn another_programs_file_is_kept_and_an_own_item_is_replaced() {
     std::fs::write(&beside, "{\"mine\": true}").unwrap();
     let pipeline = run("");
     let bus = pipeline.0.bus().unwrap();
-    pipeline.finish();
-    let warned = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Warning]))
-        .filter_map(|m| match m.view() {
-            gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
-            _ => None,
-        })
-        .collect::<String>();
+    pipeline.0.set_state(gst::State::Playing).unwrap();
+    let types = [gst::MessageType::Eos, gst::MessageType::Error, gst::MessageType::Warning];
+    let mut warned = String::new();
+    while let Some(message) = bus.timed_pop_filtered(common::LONG, &types) {
+        match message.view() {
+            gst::MessageView::Warning(warning) => warned += warning.error().message(),
+            gst::MessageView::Error(error) => panic!("{}", error.error()),
+            _ => break,
+        }
+    }
     assert!(warned.contains("m.json is there and was not made by this program"), "{warned}");
     assert_eq!(std::fs::read_to_string(&beside).unwrap(), "{\"mine\": true}");
 
