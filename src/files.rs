@@ -4,7 +4,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
 
 /// Ends the names of files that are being written.
 const TEMPORARY: &str = ".tmp";
@@ -33,23 +32,6 @@ pub fn of_disk(messages: &[String]) -> Option<String> {
         messages.iter().any(|message| message.contains(text))
     };
     errors.iter().find(|e| said(e)).map(words)
-}
-
-/// A moment as RFC 3339 has it, in whole seconds of UTC. Before 1970 it is 1970.
-pub fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    let (days, second) = (seconds.div_euclid(86400), seconds.rem_euclid(86400));
-    // The civil calendar from days since 1970, counted in eras of 400 years that begin in March (Hinnant, "chrono-Compatible
-    // Low-Level Date Algorithms").
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let (date, month) = (of_year - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = era * 400 + year + i64::from(month <= 2);
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
 }
 
 /// The folder of a file.
@@ -227,24 +209,7 @@ pub fn sweep(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    #[test]
-    fn moments_are_those_of_the_calendar() {
-        // date -u -d @N +%FT%TZ
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_709_164_800, "2024-02-29T00:00:00Z"),
-            (1_798_761_599, "2026-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
-        }
-    }
 
     #[test]
     fn files_are_named_from_the_folder_on() {

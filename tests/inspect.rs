@@ -1,6 +1,7 @@
 //! `onnxsegment inspect`: what it tells of models, and what it writes.
 
 mod scenes;
+mod schemas;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -165,9 +166,13 @@ fn what_the_deepness_convention_cannot_say_is_named() {
 #[test]
 fn an_item_that_is_written_says_what_the_model_said() {
     let folder = Folder::new("inspect-mlm");
-    for name in ["cards/zoo-full", "cards/modelinfo", "cards/beside", "logit1-meta"] {
+    for name in
+        ["cards/zoo-full", "cards/zoo-names", "cards/modelinfo", "cards/beside", "logit1-meta", "nhwc", "label-i64"]
+    {
         let model = root(&format!("tests/models/{name}.onnx"));
         inspect(&folder, &format!("{} --write mlm -o card.json", model.display()));
+        let item = serde_json::from_slice(&std::fs::read(folder.path("card.json")).unwrap()).unwrap();
+        assert_eq!(schemas::faults(&item), [""; 0], "{name}");
         let facts = |card: Option<&Path>| {
             let mut settings = Settings::default();
             let mut set = |name: &str, value: &Path| {

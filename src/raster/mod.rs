@@ -15,6 +15,7 @@ mod memory;
 pub mod parts;
 #[cfg(feature = "raster")]
 pub mod source;
+#[cfg(feature = "raster")]
 pub mod stac;
 
 pub use error::{Error, Result};

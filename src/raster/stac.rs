@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::error::{Error, Result};
 use super::parts::{Kind, Product};
 use super::source::messages::catch;
-use crate::files;
+use crate::{files, stac};
 
 /// Names this program among what made an item, and so tells items that it may replace.
 const SOFTWARE: &str = "onnxsegment";
@@ -83,7 +83,7 @@ fn is_ours(path: &Path) -> bool {
 
 fn item(products: &[Product], about: &About, path: &Path) -> std::result::Result<Value, String> {
     let folder = files::parent(path);
-    let now = files::rfc3339(SystemTime::now());
+    let now = stac::rfc3339(SystemTime::now());
     let mut properties = json!({
         "datetime": now,
         "created": now,
@@ -190,26 +190,12 @@ fn asset(product: &Product, raster: &Dataset, about: &About, folder: &Path) -> s
         "bands": bands,
     });
     if product.kind == Kind::Labels && !about.classes.is_empty() {
-        let mut classes: Vec<Value> = about.classes.iter().map(class).collect();
+        let mut classes: Vec<Value> =
+            about.classes.iter().map(|class| stac::class(class.value, &class.name, class.colour)).collect();
         classes.push(json!({"value": product.depth.nodata(), "name": "nodata", "title": "no data", "nodata": true}));
         asset["classification:classes"] = classes.into();
     }
     Ok(asset)
-}
-
-fn class(class: &Class) -> Value {
-    let mut said = json!({"value": class.value, "name": slug(&class.name, class.value), "title": class.name});
-    if let Some([r, g, b]) = class.colour {
-        said["color_hint"] = format!("{r:02X}{g:02X}{b:02X}").into();
-    }
-    said
-}
-
-/// A name of letters, digits, `-` and `_`, as the classification extension wants it.
-fn slug(name: &str, value: u16) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let slug: String = name.chars().map(|c| if fits(c) { c } else { '-' }).collect();
-    if slug.chars().any(|c| c.is_ascii_alphanumeric()) { slug } else { format!("class-{value}") }
 }
 
 fn data_type(kind: GdalDataType) -> &'static str {
@@ -248,14 +234,6 @@ fn href(folder: &Path, file: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_classes_are_as_the_extension_wants_them() {
-        assert_eq!(slug("building_2-a", 1), "building_2-a");
-        assert_eq!(slug("farmer's field", 1), "farmer-s-field");
-        assert_eq!(slug("水", 3), "class-3");
-        assert_eq!(slug("", 0), "class-0");
-    }
 
     #[test]
     fn files_are_referred_to_from_the_items_folder() {

@@ -9,6 +9,7 @@ use crate::engine::onnx::schema::{ModelProto, StringStringEntryProto};
 use crate::engine::settings::{ChannelOrder, Layout, Named};
 use crate::engine::spec::{ElementType, Form, InputSpec, Link, ModelSpec, OutputShape, Overlap, Port};
 use crate::engine::tta;
+use crate::stac;
 
 /// Keys that this program reads beside Deepness's own, and that would contradict what is written.
 const REPLACED: [&str; 10] = [
@@ -193,13 +194,7 @@ pub fn mlm(spec: &ModelSpec, output: Option<OutputShape>, outputs: &[Port]) -> R
     let result_shape: Vec<i64> =
         port.map_or(vec![-1; 4], |port| port.shape.iter().map(|d| if *d < 1 { -1 } else { *d }).collect());
     let colours = spec.colours.as_ref().map_or(&[][..], |fact| &fact.value);
-    let class = |(k, name): (usize, &String)| {
-        let mut class = json!({"value": k, "name": name});
-        if let Some(Some([r, g, b])) = colours.get(k) {
-            class["color_hint"] = format!("{r:02X}{g:02X}{b:02X}").into();
-        }
-        class
-    };
+    let class = |(k, name): (usize, &String)| stac::class(k as u16, name, colours.get(k).copied().flatten());
     let mut result = json!({
         "name": spec.output.name,
         "tasks": ["semantic-segmentation"],
@@ -228,7 +223,7 @@ pub fn mlm(spec: &ModelSpec, output: Option<OutputShape>, outputs: &[Port]) -> R
         "value_scaling": if same { json!([scaling[0]]) } else { json!(scaling) },
     });
     let mut properties = json!({
-        "datetime": crate::files::rfc3339(SystemTime::now()),
+        "datetime": stac::rfc3339(SystemTime::now()),
         "mlm:name": name,
         "mlm:architecture": "unknown",
         "mlm:tasks": ["semantic-segmentation"],

@@ -42,6 +42,7 @@ fn assumed(model: &Inspection) -> Vec<(&'static str, String, &'static str)> {
 fn output(model: &Inspection) -> Option<String> {
     let spec = model.spec.as_ref()?;
     let form = match spec.output.form {
+        _ if model.missing.iter().any(|missing| missing.answer.starts_with("activation=")) => "scores",
         Form::Probability => "probabilities",
         Form::Logit => "logits",
         Form::LogProbability => "logarithms of probabilities",
