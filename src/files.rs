@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Ends the names of files that are being written.
 const TEMPORARY: &str = ".tmp";
@@ -40,6 +40,22 @@ pub fn parent(path: &Path) -> PathBuf {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
         _ => PathBuf::from("."),
     }
+}
+
+/// A file as seen from a folder; the whole path where they have nothing in common.
+pub fn relative(folder: &Path, file: &Path) -> PathBuf {
+    let whole = |folder: &Path| {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_path_buf())
+    };
+    // The file itself may be a link, and is to be named as it was.
+    let (here, there) = (whole(folder), whole(file.parent().unwrap_or(Path::new(""))));
+    let common = here.components().zip(there.components()).take_while(|(a, b)| a == b).count();
+    if !matches!(there.components().nth(common.saturating_sub(1)), Some(Component::Normal(_))) {
+        return there.join(file.file_name().unwrap_or_default());
+    }
+    let up = here.components().skip(common).map(|_| Component::ParentDir);
+    up.chain(there.components().skip(common)).collect::<PathBuf>().join(file.file_name().unwrap_or_default())
 }
 
 /// A name that no other process and no other call uses.
@@ -204,5 +220,19 @@ pub fn sweep(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(parent(folder)) else { return };
     for entry in entries.flatten().filter(|entry| ours(&entry.file_name())) {
         let _ = std::fs::remove_dir_all(entry.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_from_the_folder_on() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let model = root.join("models/fold0.onnx");
+        assert_eq!(relative(&root.join("models"), &model), Path::new("fold0.onnx"));
+        assert_eq!(relative(&root.join("tests/golden"), &model), Path::new("../../models/fold0.onnx"));
+        assert_eq!(relative(root, Path::new("/onnx/x.onnx")), Path::new("/onnx/x.onnx"));
     }
 }

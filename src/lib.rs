@@ -9,6 +9,7 @@ pub mod engine;
 #[doc(hidden)]
 pub mod files;
 pub mod raster;
+mod stac;
 
 use elements::register;
 

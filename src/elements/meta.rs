@@ -1,6 +1,8 @@
 //! What travels with tiles: the tile meta on buffers, facts about a whole stream in sticky events, and the query that
 //! plans a run. Defined here once, for all elements.
 
+use std::path::PathBuf;
+
 use std::sync::LazyLock;
 
 use gst::glib;
@@ -214,6 +216,9 @@ pub struct SegmentationInfo {
     pub class_names: Option<Vec<String>>,
     pub colours: Vec<Option<[u8; 3]>>,
     pub models: Vec<ModelName>,
+    /// The models' STAC items, by the models' names, where there are such.
+    #[serde(default)]
+    pub cards: Vec<(String, PathBuf)>,
     /// What makes the final scores of the models', where it is not a merge.
     pub stacker: Option<ModelName>,
     /// Bands of scores; 0 where not known before the first frame.

@@ -5,14 +5,18 @@
 //! one transform. [`Ensemble::load`] opens the members, [`Ensemble::plan`] fits them to a frame format, and
 //! [`Ensemble::submit`] runs a frame; [`Job::wait`] gives its merged scores, and [`views`] draws them.
 
+pub mod card;
 pub mod cascade;
 pub mod decide;
 mod dropout;
 pub mod ensemble;
 pub mod error;
+pub mod inspect;
+mod literal;
 mod math;
 mod memory;
 pub mod merge;
+mod metadata;
 pub mod metrics;
 pub mod onnx;
 pub mod pixels;

@@ -94,6 +94,11 @@ impl OnnxFile {
         Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// Nodes of the graph itself that are this operator.
+    pub fn count(&self, operator: &str) -> usize {
+        self.nodes.values().filter(|(own, _)| own == operator).count()
+    }
+
     /// The operator that gave `output` its meaning: the last one that is not a mere change of shape or type.
     pub fn last_operator(&self, output: &str) -> Option<&str> {
         let mut name = output;

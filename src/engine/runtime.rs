@@ -123,6 +123,20 @@ pub struct SessionOptions {
     pub sampled: bool,
 }
 
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions {
+            providers: vec![Provider::Cpu],
+            policy: Policy::Fallback,
+            device_id: 0,
+            optimization: OptimizationLevel::default(),
+            intra_threads: 1,
+            execution: Execution::default(),
+            sampled: false,
+        }
+    }
+}
+
 /// Receives ONNX Runtime's own log lines: severity and text.
 pub type LogSink = fn(ort::logging::LogLevel, &str);
 
@@ -303,6 +317,17 @@ fn builder(options: &SessionOptions) -> Result<SessionBuilder> {
         // Idle threads that spin would take the cores from the other sessions.
         .with_intra_op_spinning(false)
         .map_err(|e| failed(e.to_string()))
+}
+
+/// Asks ONNX Runtime for a provider, without a model: why it cannot be had.
+///
+/// # Errors
+/// No library.
+pub fn try_provider(provider: Provider) -> Result<Result<(), String>> {
+    let options = SessionOptions { providers: vec![provider], ..SessionOptions::default() };
+    let mut builder = builder(&options)?;
+    let registered = dispatch(provider, &options).map(|dispatch| dispatch.register(&mut builder).map_err(reason));
+    Ok(registered.unwrap_or(Ok(())))
 }
 
 /// Opens one session on the first providers of the list that can be had.

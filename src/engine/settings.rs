@@ -20,8 +20,12 @@ use super::tta::{self, Transform};
 pub enum Source {
     Property,
     ConfigFile,
+    /// A field of a STAC item that speaks of the model.
+    Card(&'static str),
     /// A key of the ONNX file's metadata.
     Metadata(&'static str),
+    /// A key of GStreamer's `.modelinfo`.
+    ModelInfo(&'static str),
     /// The graph itself: its shapes, types and last operator, or a probe run.
     Graph,
     /// The Deepness plugin's convention, when its keys are present.
@@ -34,6 +38,8 @@ impl fmt::Display for Source {
         match self {
             Source::Property => f.write_str("property"),
             Source::ConfigFile => f.write_str("config-file"),
+            Source::Card(key) => write!(f, "model card {key}"),
+            Source::ModelInfo(key) => write!(f, "modelinfo {key}"),
             Source::Metadata(key) => write!(f, "metadata {key}"),
             Source::Graph => f.write_str("graph"),
             Source::Deepness => f.write_str("Deepness convention"),
@@ -66,6 +72,31 @@ pub enum Activation {
     Softmax,
     /// Log-probabilities (the graph ends in LogSoftmax).
     LogSoftmax,
+}
+
+/// The file that speaks of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelCard {
+    /// No file is read, none beside the model either.
+    None,
+    /// A STAC item with the MLM extension.
+    File(PathBuf),
+}
+
+impl ModelCard {
+    fn parse(text: &str, base: &Path) -> Self {
+        match text.trim() {
+            "none" => ModelCard::None,
+            path => ModelCard::File(base.join(path)),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            ModelCard::None => "none".into(),
+            ModelCard::File(file) => file.display().to_string(),
+        }
+    }
 }
 
 /// The order of the colour channels that a model was trained on.
@@ -139,12 +170,14 @@ pub struct Facts {
     /// Name or index of the output to use.
     pub output_name: Option<Fact<String>>,
     pub size_multiple: Option<Fact<usize>>,
+    pub model_card: Option<Fact<ModelCard>>,
 }
 
 impl Facts {
-    /// Takes one setting; `false` when the name is none of these.
-    fn set(&mut self, name: &str, text: &str, source: Source) -> Result<bool> {
+    /// Takes one setting; `false` when the name is none of these. Relative paths start at `base`.
+    fn set(&mut self, name: &str, text: &str, source: Source, base: &Path) -> Result<bool> {
         match name {
+            "model-card" => self.model_card = Some(Fact::new(ModelCard::parse(text, base), source)),
             "activation" => self.activation = Some(Fact::new(Activation::parse(name, text)?, source)),
             "temperature" => self.temperature = Some(Fact::new(positive(name, text)?, source)),
             "mean" => self.mean = Some(Fact::new(numbers(name, text)?, source)),
@@ -193,6 +226,7 @@ impl Facts {
             layout: pick(&self.layout, &other.layout),
             output_name: pick(&self.output_name, &other.output_name),
             size_multiple: pick(&self.size_multiple, &other.size_multiple),
+            model_card: pick(&self.model_card, &other.model_card),
         }
     }
 }
@@ -222,6 +256,8 @@ pub struct Settings {
     pub activations: Option<Fact<Vec<Activation>>>,
     /// One for all members, or one each.
     pub temperatures: Option<Fact<Vec<f32>>>,
+    /// One for all members, or one each.
+    pub model_cards: Option<Fact<Vec<ModelCard>>>,
     pub facts: Facts,
     pub threshold: Option<Fact<f32>>,
     pub class_thresholds: Option<Vec<f32>>,
@@ -251,6 +287,7 @@ pub struct Settings {
 /// The settings that a configuration file may hold, besides `[[member]]`, `[cuda]` and `[tensorrt]`.
 pub const NAMES: &[&str] = &[
     "model-file",
+    "model-card",
     "weights",
     "tta",
     "samples",
@@ -295,6 +332,21 @@ impl Settings {
     pub fn set(&mut self, name: &str, text: &str, source: Source, base: &Path) -> Result<()> {
         match name {
             "model-file" => self.models = models(text, base)?,
+            "model-card" => {
+                let whole = base.join(text);
+                let cards: Vec<ModelCard> = match whole.is_file() {
+                    true => vec![ModelCard::File(whole)], // also when the name holds a comma
+                    false => items(text).map(|item| ModelCard::parse(item, base)).collect(),
+                };
+                if cards.is_empty() {
+                    return Err(Error::setting(
+                        name,
+                        text,
+                        "use a STAC item's path, one per model joined by commas, or none",
+                    ));
+                }
+                self.model_cards = Some(Fact::new(cards, source));
+            }
             "weights" => self.weights = Some(numbers(name, text)?),
             "tta" => self.tta = Some(tta::parse(text)?),
             "samples" => {
@@ -371,7 +423,7 @@ impl Settings {
             }
             "optimization-level" => self.optimization = Some(OptimizationLevel::parse(name, text)?),
             _ => {
-                if !self.facts.set(name, text, source)? {
+                if !self.facts.set(name, text, source, base)? {
                     return Err(Error::setting(
                         name,
                         text,
@@ -441,6 +493,7 @@ impl Settings {
             self.weights = self.weights.or(file.weights);
             self.activations = self.activations.or(file.activations);
             self.temperatures = self.temperatures.or(file.temperatures);
+            self.model_cards = self.model_cards.or(file.model_cards);
         }
         self.tta = self.tta.or(file.tta);
         self.samples = self.samples.or(file.samples);
@@ -522,6 +575,13 @@ impl Settings {
             }
             deal(list, &mut members, |facts| &mut facts.temperature);
         }
+        if let Some(list) = &self.model_cards {
+            if ![1, count].contains(&list.value.len()) {
+                let names: Vec<_> = list.value.iter().map(ModelCard::text).collect();
+                return Err(wrong("model-card", names.len(), names.join(","), SEVERAL));
+            }
+            deal(list, &mut members, |facts| &mut facts.model_card);
+        }
         for member in &mut members {
             member.facts = by_rank(&self.facts, &member.facts);
         }
@@ -531,7 +591,7 @@ impl Settings {
 
 /// Gives each member its value of a list, or the only one. A property outranks the file's member table; the file's general
 /// line does not.
-fn deal<T: Copy>(
+fn deal<T: Clone>(
     list: &Fact<Vec<T>>,
     members: &mut [MemberSettings],
     fact: impl Fn(&mut Facts) -> &mut Option<Fact<T>>,
@@ -539,7 +599,7 @@ fn deal<T: Copy>(
     for (k, member) in members.iter_mut().enumerate() {
         let own = fact(&mut member.facts);
         if list.source == Source::Property || own.is_none() {
-            *own = Some(Fact::new(list.value[k.min(list.value.len() - 1)], list.source));
+            *own = Some(Fact::new(list.value[k.min(list.value.len() - 1)].clone(), list.source));
         }
     }
 }
@@ -560,6 +620,7 @@ fn by_rank(general: &Facts, own: &Facts) -> Facts {
         layout: property(&general.layout),
         output_name: property(&general.output_name),
         size_multiple: property(&general.size_multiple),
+        model_card: property(&general.model_card),
     };
     properties.or(own).or(general)
 }
@@ -606,12 +667,12 @@ fn member_settings(value: &toml::Value, base: &Path) -> Result<MemberSettings> {
                 }
             }
             _ => {
-                if !member.facts.set(name, &text, Source::ConfigFile)? {
+                if !member.facts.set(name, &text, Source::ConfigFile, base)? {
                     return Err(Error::setting(
                         name,
                         &text,
-                        "there is no such setting; a [[member]] holds model-file, weight, activation, mean, std, \
-                         scale, input-range, channel-order, layout, output-name, size-multiple",
+                        "there is no such setting; a [[member]] holds model-file, model-card, weight, activation, \
+                         temperature, mean, std, scale, input-range, channel-order, layout, output-name, size-multiple",
                     ));
                 }
             }

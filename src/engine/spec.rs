@@ -1,14 +1,22 @@
 //! What a model wants and means: inputs, scaling, classes, activation; and where each fact came from.
 //!
-//! Facts are taken from properties, the configuration file and ONNX metadata, in that order, and from the graph
-//! where it is the authority (shapes and types). Nothing is guessed from values.
+//! Facts are taken from properties, the configuration file, a STAC item ([`card`]), ONNX metadata and GStreamer's
+//! `.modelinfo`, in that order, and from the graph where it is the authority (shapes and types). Nothing is guessed from
+//! values.
 
 use std::path::{Path, PathBuf};
 
+use super::card::scaling::Scaling;
+use super::card::{Card, Colours, modelinfo};
 use super::dropout;
 use super::error::{Error, Result};
+use super::metadata::Metadata;
 use super::onnx::OnnxFile;
-use super::settings::{Activation, ChannelOrder, Fact, Facts, Layout, Named, Source};
+use super::settings::{Activation, ChannelOrder, Fact, Facts, Layout, ModelCard, Named, Source};
+use super::tta::{self, Transform};
+
+/// How the error for an unknown activation begins.
+pub(super) const UNKNOWN_ACTIVATION: &str = "nothing says whether";
 
 /// Types a model's input may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,13 +125,29 @@ pub struct OutputShape {
     pub reduction: usize,
 }
 
-/// How a model would have a large raster cut, as its metadata tells.
+/// How far neighbouring tiles overlap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Overlap {
+    /// Of a tile's side.
+    Percent(f32),
+    Pixels(usize),
+}
+
+impl std::fmt::Display for Overlap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Overlap::Percent(percent) => write!(f, "{percent} %"),
+            Overlap::Pixels(pixels) => write!(f, "{pixels} px"),
+        }
+    }
+}
+
+/// How a model would have a large raster cut, as its card or metadata tells.
 #[derive(Debug, Clone, Default)]
 pub struct Tiling {
     /// Side of a tile in pixels.
     pub tile: Option<Fact<usize>>,
-    /// Overlap of neighbouring tiles in percent of a tile.
-    pub overlap: Option<Fact<f32>>,
+    pub overlap: Option<Fact<Overlap>>,
     /// Ground size of a pixel in centimetres.
     pub resolution: Option<Fact<f32>>,
 }
@@ -134,8 +158,16 @@ pub struct ModelSpec {
     pub path: PathBuf,
     pub input: InputSpec,
     pub output: OutputSpec,
-    pub class_names: Option<Fact<Vec<String>>>,
+    /// An error here matters only where no names are stated.
+    pub class_names: Result<Option<Fact<Vec<String>>>>,
     pub threshold: Option<Fact<f32>>,
+    /// Transforms that the card would have.
+    pub tta: Option<Fact<Vec<Transform>>>,
+    /// The card that speaks of the model.
+    pub card: Option<PathBuf>,
+    /// What the input's channels are.
+    pub bands: Option<Fact<Vec<String>>>,
+    pub colours: Option<Fact<Colours>>,
     /// An error here matters only to whoever cuts tiles.
     pub tiling: Result<Tiling>,
     /// Whether the output comes from an activation inside the graph.
@@ -149,30 +181,72 @@ impl ModelSpec {
     ///
     /// # Errors
     /// Inputs or outputs that are no raster, types this program does not know, an `output-name` that the model
-    /// lacks, metadata that cannot be read, and an activation that nothing tells.
+    /// lacks, a card or metadata that cannot be read, and an activation that nothing tells.
     pub fn resolve(path: &Path, onnx: &OnnxFile, inputs: &[Port], outputs: &[Port], stated: &Facts) -> Result<Self> {
         let metadata = Metadata { path, onnx };
         let (random, inputs): (Vec<&Port>, Vec<&Port>) = inputs.iter().partition(|port| port.name == dropout::INPUT);
         let words = random.first().and_then(|port| port.shape.last()).map_or(0, |words| *words as usize);
-        let deepness = metadata.is_deepness();
+        // Of a card, what speaks of the output that is used.
+        let used = stated.output_name.as_ref().and_then(|name| outputs.iter().find(|port| port.name == name.value));
+        let spoken_of = used.map_or(outputs, std::slice::from_ref);
+        let card = Card::of(path, stated.model_card.as_ref().map(|fact| &fact.value), &inputs, spoken_of)?;
+        let stated = &with_card(stated, card.as_ref())?;
         let input = resolve_input(path, &metadata, &inputs, stated)?;
-        let output = resolve_output(path, &metadata, deepness, outputs, stated)?;
+        let output = resolve_output(path, &metadata, outputs, stated)?;
         let graph_activates = matches!(onnx.last_operator(&output.name), Some("Sigmoid" | "HardSigmoid" | "Softmax"));
+        let index = outputs.iter().position(|port| port.name == output.name).unwrap_or(0);
+        let class_names = match card.as_ref().and_then(|card| card.class_names.clone()) {
+            Some(names) => Ok(Some(names)),
+            None => metadata.class_names(index),
+        };
+        let threshold = match card.as_ref().and_then(|card| card.threshold.clone()) {
+            Some(told) => Some(told),
+            None => metadata.threshold()?,
+        };
+        let own = card.as_ref().map(|card| card.tiling.clone()).unwrap_or_default();
         Ok(ModelSpec {
             path: path.to_path_buf(),
             input,
             output,
             graph_activates,
             dropouts: words / dropout::COEFFICIENTS,
-            class_names: metadata.class_names()?,
-            threshold: metadata.threshold()?,
-            tiling: metadata.tiling(),
+            class_names,
+            threshold,
+            tiling: metadata.tiling().map(|told| Tiling {
+                tile: own.tile.or(told.tile),
+                overlap: own.overlap.or(told.overlap),
+                resolution: own.resolution.or(told.resolution),
+            }),
+            tta: card.as_ref().and_then(|card| card.tta.clone()),
+            bands: card.as_ref().and_then(|card| card.bands.clone()),
+            colours: card.as_ref().and_then(|card| card.colours.clone()),
+            card: card.map(|card| card.file),
         })
     }
 
     /// The model's file name, without its folder.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// What the card tells that decides no score, as [`ModelSpec::describe`] has it; what it leaves open is not here.
+    pub fn describe_card(&self) -> Vec<(&'static str, String, String)> {
+        let mut facts = Vec::new();
+        if let Some(file) = &self.card {
+            facts.push(("model-card", file.display().to_string(), "file".into()));
+        }
+        if let Some(bands) = &self.bands {
+            facts.push(("bands", bands.value.join(","), bands.source.to_string()));
+        }
+        if let Some(colours) = &self.colours {
+            let hex = |c: &Option<[u8; 3]>| c.map_or("none".into(), |[r, g, b]| format!("#{r:02x}{g:02x}{b:02x}"));
+            let all: Vec<String> = colours.value.iter().map(hex).collect();
+            facts.push(("colours", all.join(","), colours.source.to_string()));
+        }
+        if let Some(transforms) = &self.tta {
+            facts.push(("tta", tta::name(&transforms.value), transforms.source.to_string()));
+        }
+        facts
     }
 
     /// Every fact as (name, value, where it came from), for people.
@@ -199,7 +273,7 @@ impl ModelSpec {
         };
         let (mean, mean_source) = list(&i.mean);
         let (std, std_source) = list(&i.std);
-        let (names, names_source) = match &self.class_names {
+        let (names, names_source) = match self.class_names.as_ref().ok().and_then(Option::as_ref) {
             Some(f) => (f.value.join(","), f.source.to_string()),
             None => none(),
         };
@@ -231,10 +305,22 @@ impl ModelSpec {
             ("class-names", names, names_source),
             ("threshold", threshold, threshold_source),
             ("tile-size", tile, tile_source),
-            ("tile-overlap-percent", overlap, overlap_source),
+            ("tile-overlap", overlap, overlap_source),
             ("resolution-cm", resolution, resolution_source),
         ]
     }
+}
+
+/// What is stated, and where that is silent, what the card says.
+fn with_card(stated: &Facts, card: Option<&Card>) -> Result<Facts> {
+    let Some(card) = card else { return Ok(stated.clone()) };
+    let mut facts = card.facts.clone();
+    if !Scaling::is_stated(stated)
+        && let Some(scaling) = card.scaling.clone()?
+    {
+        scaling.put(&mut facts);
+    }
+    Ok(stated.or(&facts))
 }
 
 fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[&Port], stated: &Facts) -> Result<InputSpec> {
@@ -288,11 +374,6 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[&Port], stated: &Fa
             ),
         )
     })?;
-    // What is stated outranks metadata, also metadata that cannot be read.
-    let numbers = |stated: &Option<Fact<Vec<f32>>>, key| match stated {
-        Some(stated) => Ok(Some(stated.clone())),
-        None => metadata.numbers(key),
-    };
     let size_multiple = match &stated.size_multiple {
         Some(stated) => stated.clone(),
         None => metadata.size_multiple()?.unwrap_or(Fact::new(32, Source::Default)),
@@ -304,6 +385,9 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[&Port], stated: &Fa
             format!("and input-range={},{} exclude each other; set one of them", range.value.0, range.value.1),
         ));
     }
+    let bytes = element == ElementType::U8;
+    let Facts { scale, input_range, mean, std, .. } =
+        resolve_scaling(path, metadata, stated, &port.name, channels, bytes)?;
     Ok(InputSpec {
         file: path.display().to_string(),
         name: port.name.clone(),
@@ -314,6 +398,29 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[&Port], stated: &Fa
         height: fixed(height),
         width: fixed(width),
         size_multiple,
+        scale,
+        input_range,
+        mean,
+        std,
+        channel_order: stated.channel_order.clone().unwrap_or(Fact::new(ChannelOrder::Rgb, Source::Default)),
+    })
+}
+
+/// How pixel values become input: as stated, else as the metadata has it, else as GStreamer's file has it.
+fn resolve_scaling(
+    path: &Path,
+    metadata: &Metadata,
+    stated: &Facts,
+    input: &str,
+    channels: usize,
+    bytes: bool,
+) -> Result<Facts> {
+    // What is stated outranks metadata, also metadata that cannot be read.
+    let numbers = |stated: &Option<Fact<Vec<f32>>>, key| match stated {
+        Some(stated) => Ok(Some(stated.clone())),
+        None => metadata.numbers(key),
+    };
+    let mut facts = Facts {
         scale: stated.scale.clone(),
         input_range: match (&stated.input_range, &stated.scale) {
             (Some(range), _) => Some(range.clone()),
@@ -322,17 +429,19 @@ fn resolve_input(path: &Path, metadata: &Metadata, inputs: &[&Port], stated: &Fa
         },
         mean: numbers(&stated.mean, "standardization_mean")?,
         std: numbers(&stated.std, "standardization_std")?,
-        channel_order: stated.channel_order.clone().unwrap_or(Fact::new(ChannelOrder::Rgb, Source::Default)),
-    })
+        ..Facts::default()
+    };
+    let no_file = matches!(&stated.model_card, Some(Fact { value: ModelCard::None, .. }));
+    if !no_file
+        && !Scaling::is_stated(&facts)
+        && let Some(scaling) = modelinfo::scaling(path, input, channels, bytes)?
+    {
+        scaling.put(&mut facts);
+    }
+    Ok(facts)
 }
 
-fn resolve_output(
-    path: &Path,
-    metadata: &Metadata,
-    deepness: bool,
-    outputs: &[Port],
-    stated: &Facts,
-) -> Result<OutputSpec> {
+fn resolve_output(path: &Path, metadata: &Metadata, outputs: &[Port], stated: &Facts) -> Result<OutputSpec> {
     let names = || outputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
     let port = match &stated.output_name {
         None => outputs.first(),
@@ -386,12 +495,12 @@ fn resolve_output(
         (Some(stated), ..) => stated.clone(),
         (None, Some(told), _) => told,
         (None, None, Some(found)) => Fact::new(found, Source::Graph),
-        (None, None, None) if deepness => Fact::new(Activation::None, Source::Deepness),
+        (None, None, None) if metadata.is_deepness() => Fact::new(Activation::None, Source::Deepness),
         _ => {
             return Err(Error::model(
                 path,
                 format!(
-                    "nothing says whether output `{}` (last operator {}) holds logits or probabilities; set \
+                    "{UNKNOWN_ACTIVATION} output `{}` (last operator {}) holds logits or probabilities; set \
                      activation to sigmoid or softmax for logits, none for probabilities, or log-softmax",
                     port.name,
                     operator.unwrap_or("unknown")
@@ -464,160 +573,4 @@ pub fn output_shape(
         return Err(Error::model(path, format!("output `{name}` has no channels {shape:?}")));
     }
     Ok(OutputShape { layout, channels, reduction })
-}
-
-/// Readers of metadata values, which are JSON text (references.md, "Model metadata").
-struct Metadata<'a> {
-    path: &'a Path,
-    onnx: &'a OnnxFile,
-}
-
-impl Metadata<'_> {
-    fn json(&self, key: &'static str) -> Result<Option<serde_json::Value>> {
-        let Some(text) = self.onnx.metadata.get(key) else {
-            return Ok(None);
-        };
-        // A bare word is a text that someone forgot to quote.
-        Ok(Some(serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.clone()))))
-    }
-
-    fn wrong(&self, key: &str, expected: &str) -> Error {
-        let text = self.onnx.metadata.get(key).map_or("", String::as_str);
-        let instead = match key {
-            "standardization_mean" => ", or set mean",
-            "standardization_std" => ", or set std",
-            "size_multiple" => ", or set size-multiple",
-            "input_range" => ", or set input-range",
-            "activation" => ", or set activation",
-            "tile_size" | "tiles_size" => ", or set tile-size on the element that cuts tiles",
-            "tiles_overlap" => ", or set overlap on the element that cuts tiles",
-            "resolution" => ", or set resolution on rastersrc",
-            _ => "",
-        };
-        Error::model(self.path, format!("metadata {key} is `{text}`; expected {expected}. Correct it{instead}"))
-    }
-
-    fn is_deepness(&self) -> bool {
-        ["model_type", "standardization_mean", "standardization_std"]
-            .iter()
-            .any(|key| self.onnx.metadata.contains_key(*key))
-    }
-
-    fn number(&self, key: &'static str, expected: &str) -> Result<Option<Fact<f32>>> {
-        let Some(value) = self.json(key)? else {
-            return Ok(None);
-        };
-        let number = value.as_f64().or_else(|| value.as_str().and_then(|s| s.parse().ok()));
-        let number = number.ok_or_else(|| self.wrong(key, expected))?;
-        Ok(Some(Fact::new(number as f32, Source::Metadata(key))))
-    }
-
-    fn numbers(&self, key: &'static str) -> Result<Option<Fact<Vec<f32>>>> {
-        let Some(value) = self.json(key)? else {
-            return Ok(None);
-        };
-        let list: Option<Vec<f32>> = match &value {
-            serde_json::Value::Array(list) => list.iter().map(|v| v.as_f64().map(|v| v as f32)).collect(),
-            other => other.as_f64().map(|v| vec![v as f32]),
-        };
-        let list = list.filter(|list| !list.is_empty() && list.iter().all(|v| v.is_finite()));
-        let list = list.ok_or_else(|| self.wrong(key, "a list of numbers"))?;
-        if key == "standardization_std" && list.iter().any(|v| *v <= 0.0) {
-            return Err(self.wrong(key, "numbers greater than 0"));
-        }
-        Ok(Some(Fact::new(list, Source::Metadata(key))))
-    }
-
-    fn range(&self, key: &'static str) -> Result<Option<Fact<(f32, f32)>>> {
-        let wrong = || self.wrong(key, "two numbers [lo, hi], lo < hi");
-        let Some(list) = self.numbers(key).map_err(|_| wrong())? else {
-            return Ok(None);
-        };
-        match list.value[..] {
-            [lo, hi] if lo < hi => Ok(Some(Fact::new((lo, hi), list.source))),
-            _ => Err(wrong()),
-        }
-    }
-
-    fn threshold(&self) -> Result<Option<Fact<f32>>> {
-        match self.number("seg_thresh", "a number from 0 to 1")? {
-            Some(told) if !(0.0..=1.0).contains(&told.value) => Err(self.wrong("seg_thresh", "a number from 0 to 1")),
-            told => Ok(told),
-        }
-    }
-
-    fn size_multiple(&self) -> Result<Option<Fact<usize>>> {
-        self.whole("size_multiple", 4096)
-    }
-
-    /// A whole number from 1 to `most`.
-    fn whole(&self, key: &'static str, most: u32) -> Result<Option<Fact<usize>>> {
-        let expected = format!("a whole number from 1 to {most}");
-        match self.number(key, &expected)? {
-            None => Ok(None),
-            Some(told) if (1.0..=most as f32).contains(&told.value) && told.value.fract() == 0.0 => {
-                Ok(Some(Fact::new(told.value as usize, told.source)))
-            }
-            Some(_) => Err(self.wrong(key, &expected)),
-        }
-    }
-
-    fn tiling(&self) -> Result<Tiling> {
-        let overlap = match self.number("tiles_overlap", "a percentage from 0 to 50")? {
-            Some(told) if !(0.0..=50.0).contains(&told.value) => {
-                return Err(self.wrong("tiles_overlap", "a percentage from 0 to 50"));
-            }
-            told => told,
-        };
-        let resolution = match self.number("resolution", "centimetres per pixel, more than 0")? {
-            Some(told) if told.value.is_nan() || told.value <= 0.0 => {
-                return Err(self.wrong("resolution", "centimetres per pixel, more than 0"));
-            }
-            told => told,
-        };
-        // Both spellings are in the wild.
-        let tile = match self.whole("tile_size", 1 << 16)? {
-            None => self.whole("tiles_size", 1 << 16)?,
-            told => told,
-        };
-        Ok(Tiling { tile, overlap, resolution })
-    }
-
-    fn activation(&self) -> Result<Option<Fact<Activation>>> {
-        let Some(value) = self.json("activation")? else {
-            return Ok(None);
-        };
-        let activation = value.as_str().and_then(|text| Activation::parse("activation", text).ok());
-        let activation = activation.ok_or_else(|| {
-            let names: Vec<_> = Activation::NAMES.iter().map(|(n, _)| *n).collect();
-            self.wrong("activation", &format!("one of {}", names.join(", ")))
-        })?;
-        Ok(Some(Fact::new(activation, Source::Metadata("activation"))))
-    }
-
-    fn class_names(&self) -> Result<Option<Fact<Vec<String>>>> {
-        let Some(value) = self.json("class_names")? else {
-            return Ok(None);
-        };
-        let expected = "a list of names, or an object that names every class from \"0\" on";
-        let names: Option<Vec<String>> = match &value {
-            serde_json::Value::Array(list) => list.iter().map(|v| v.as_str().map(str::to_string)).collect(),
-            serde_json::Value::Object(map) => {
-                let mut pairs = Vec::new();
-                for (key, name) in map {
-                    let index: usize = key.parse().map_err(|_| self.wrong("class_names", expected))?;
-                    let name = name.as_str().ok_or_else(|| self.wrong("class_names", expected))?;
-                    pairs.push((index, name.to_string()));
-                }
-                pairs.sort();
-                if pairs.iter().enumerate().any(|(k, (index, _))| k != *index) {
-                    return Err(self.wrong("class_names", expected));
-                }
-                Some(pairs.into_iter().map(|(_, name)| name).collect())
-            }
-            _ => None,
-        };
-        let names = names.ok_or_else(|| self.wrong("class_names", expected))?;
-        Ok(Some(Fact::new(names, Source::Metadata("class_names"))))
-    }
 }

@@ -130,7 +130,27 @@ const COLOURS: [[u8; 3]; 16] = [
     [206, 162, 98],
 ];
 
+impl Default for Palette {
+    fn default() -> Self {
+        Palette(std::iter::once(None).chain(COLOURS.map(Some)).collect())
+    }
+}
+
+/// A colour of six hexadecimal digits.
+pub(super) fn hex(text: &str) -> Option<[u8; 3]> {
+    let digits = text.len() == 6 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let byte = |k: usize| u8::from_str_radix(&text[k..k + 2], 16).ok();
+    digits.then(|| Some([byte(0)?, byte(2)?, byte(4)?])).flatten()
+}
+
 impl Palette {
+    /// The colours that a model card has for its classes, and the default ones where it has none.
+    pub fn of_card(colours: &[Option<[u8; 3]>]) -> Self {
+        let usual = Self::default();
+        let all = (0..).zip(colours).map(|(class, colour)| colour.or(usual.colour(class)));
+        Palette(all.collect())
+    }
+
     /// Reads a `palette` setting: colours `#rrggbb` from class 0 on, joined by commas, `none` for a class that is
     /// not painted. An empty text is the default: class 0 is not painted, the others in distinct colours.
     ///
@@ -139,15 +159,13 @@ impl Palette {
     pub fn parse(text: &str) -> Result<Self> {
         let items: Vec<_> = super::settings::items(text).collect();
         if items.is_empty() {
-            return Ok(Palette(std::iter::once(None).chain(COLOURS.map(Some)).collect()));
+            return Ok(Self::default());
         }
         let colour = |item: &str| {
             if item == "none" {
                 return Some(None);
             }
-            let hex = item.strip_prefix('#').filter(|h| h.len() == 6 && h.is_ascii())?;
-            let byte = |k: usize| u8::from_str_radix(&hex[k..k + 2], 16).ok();
-            Some(Some([byte(0)?, byte(2)?, byte(4)?]))
+            item.strip_prefix('#').and_then(hex).map(Some)
         };
         let colours: Option<Vec<_>> = items.iter().map(|item| colour(item)).collect();
         match colours {

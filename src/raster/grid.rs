@@ -160,6 +160,9 @@ pub struct Preference {
     pub tile: Option<i64>,
     /// Overlap, from metadata: a share of the tile, 0 to 1.
     pub overlap: Option<f64>,
+    /// The same in pixels, instead.
+    #[serde(default)]
+    pub overlap_pixels: Option<i64>,
     /// Sides must be multiples of this; 0 = any.
     pub multiple: i64,
     /// Metres per pixel that the models were trained on.
@@ -226,7 +229,7 @@ impl Grid {
                 Some(overlap) => overlap,
                 None => {
                     let share = model.overlap.map(|share| (share.clamp(0.0, 0.5) * tile as f64).round() as i64);
-                    up(share.unwrap_or(OVERLAP), unit).min(most)
+                    up(model.overlap_pixels.or(share).unwrap_or(OVERLAP), unit).min(most)
                 }
             };
             Ok(Axis { length, tile, overlap, multiple, fixed: fixed.is_some() })

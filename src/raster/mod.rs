@@ -21,6 +21,8 @@ pub mod parts;
 pub mod rle;
 #[cfg(feature = "raster")]
 pub mod source;
+#[cfg(feature = "raster")]
+pub mod stac;
 
 pub use error::{Error, Result};
 pub use georeference::{Gcp, Georeference, MaskGrid};

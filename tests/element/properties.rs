@@ -30,6 +30,7 @@ const SETTABLE: [(&str, &str); 39] = [
     ("size-multiple", "64"),
     ("label-offset", "7"),
     ("mask-values", "0,255"),
+    ("model-card", "card.json"),
     ("labels-file", "names.txt"),
     ("execution-provider", "cuda,cpu"),
     ("provider-policy", "strict"),

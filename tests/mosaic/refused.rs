@@ -153,7 +153,7 @@ fn parts_of_another_run_are_refused_with_the_difference() {
     last.finish();
     let stats = last.get("sink").property::<gst::Structure>("stats");
     assert_eq!((stats.get::<u64>("tiles"), stats.get::<u64>("parts-resumed")), (Ok(0), Ok(6)));
-    assert_eq!(left(&folder).iter().filter(|n| !n.ends_with(".xml")).count(), 1, "{:?}", left(&folder));
+    assert_eq!(left(&folder).iter().filter(|n| !n.ends_with(".xml")).count(), 2, "{:?}", left(&folder));
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn a_pause_while_the_rasters_are_made_is_one() {
     pipeline.set_state(gst::State::Playing).unwrap();
     until_eos(&pipeline);
     assert!(Raster::<u8>::read(&out).data == pixels);
-    assert_eq!(left(&folder), ["out.tif"]);
+    assert_eq!(left(&folder), ["out.json", "out.tif"]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_stop_while_the_rasters_are_made_keeps_the_parts_and_a_paused_pipeline_makes
     until_eos(&pipeline);
     assert_eq!(pipeline.get("sink").property::<gst::Structure>("stats").get::<u64>("tiles"), Ok(0));
     assert!(Raster::<u8>::read(&out).data == pixels);
-    assert_eq!(left(&folder), ["out.tif"]);
+    assert_eq!(left(&folder), ["out.json", "out.tif"]);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_run_that_is_sought_in_is_whole_all_the_same() {
     }
     until_eos(&pipeline);
     assert!(Raster::<u8>::read(&out).data == pixels);
-    assert_eq!(left(&folder), ["out.tif"]);
+    assert_eq!(left(&folder), ["out.json", "out.tif"]);
 }
 
 #[test]
@@ -186,5 +186,5 @@ fn runs_that_are_stopped_at_any_moment_go_on_in_the_same_process() {
     pipeline.set_state(gst::State::Null).unwrap();
     common::launch(&text).finish();
     assert!(Raster::<u8>::read(&out).data == pixels);
-    assert_eq!(left(&folder), ["out.tif"]);
+    assert_eq!(left(&folder), ["out.json", "out.tif"]);
 }

@@ -2,6 +2,7 @@
 
 mod eval;
 mod footprints;
+mod inspect;
 mod models;
 mod output;
 mod rle;
@@ -32,6 +33,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Turn the regions of a finished mask into polygons
     Footprints(footprints::Arguments),
+    /// Tell what is known of models, from where, what would be assumed and what is missing
+    Inspect(inspect::Arguments),
     /// Print the gst-launch-1.0 lines that `run` would run
     Pipeline(run::Arguments),
     /// Write masks as run-length rows, or rows as masks
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Line::parse().command {
         Command::Eval(arguments) => done(eval::run(arguments)),
         Command::Footprints(arguments) => footprints::run(arguments),
+        Command::Inspect(arguments) => done(inspect::run(arguments)),
         Command::Pipeline(arguments) => done(run::pipeline(arguments)),
         Command::Rle(arguments) => done(rle::run(arguments)),
         Command::Run(arguments) => run::run(arguments),

@@ -429,8 +429,8 @@ impl OnnxSegment {
             (state.received, state.dropped) = (0, 0);
         }
         let properties = lock(&self.properties).clone();
-        properties.palette()?;
         let ensemble = Arc::new(Ensemble::load(&properties.engine()?)?);
+        properties.palette(&ensemble)?;
         if let Some(classes) = ensemble.classes()
             && properties.class_index as usize >= classes
         {
@@ -594,7 +594,7 @@ impl OnnxSegment {
         };
         let look = {
             let properties = lock(&self.properties);
-            properties.palette().map(|palette| Look {
+            properties.palette(&frame.stream.ensemble).map(|palette| Look {
                 class_index: properties.class_index as usize,
                 palette,
                 alpha: properties.overlay_alpha as f32,
@@ -973,7 +973,7 @@ impl OnnxSegment {
         };
         // Frames of the old format need not wait for company that cannot come.
         ensemble.seal();
-        let palette = lock(&self.properties).palette();
+        let palette = lock(&self.properties).palette(&ensemble);
         let result = ensemble.plan(pixels.format()).and_then(|plan| {
             let latency = self.live_latency(&ensemble, &plan, &pixels)?;
             Ok((plan, latency, tiles::segmentation_info(&ensemble, &palette?)?))
@@ -1088,7 +1088,7 @@ impl OnnxSegment {
         let (Some(ensemble), Some(mut plan)) = (ensemble, PlanRef::of(query)) else {
             return false;
         };
-        let palette = lock(&self.properties).palette();
+        let palette = lock(&self.properties).palette(&ensemble);
         let run = plan.request().is_some();
         let added = match run {
             false => tiles::preference(&ensemble).map(|preference| plan.set_preference(&preference)),
@@ -1189,7 +1189,7 @@ impl OnnxSegment {
             let mut facts = gst::Structure::new_empty("model");
             facts.set("model-file", member.spec.path.display().to_string());
             facts.set("weight", member.weight);
-            for (name, value, source) in member.spec.describe() {
+            for (name, value, source) in member.spec.describe().into_iter().chain(member.spec.describe_card()) {
                 facts.set(name, format!("{value} ({source})"));
             }
             facts.set("classes", member.output.channels as u32);

@@ -13,7 +13,7 @@ use super::{Cascade, ChannelOrder, Layout, Merge, MergeDomain, OptimizationLevel
 use crate::engine::cascade;
 use crate::engine::settings::Source;
 use crate::engine::views::Palette;
-use crate::engine::{Result, Settings};
+use crate::engine::{Ensemble, Result, Settings};
 
 /// What a user has set.
 #[derive(Debug, Clone)]
@@ -61,8 +61,8 @@ impl Properties {
 
     /// # Errors
     /// A palette that cannot be read.
-    pub fn palette(&self) -> Result<Palette> {
-        Palette::parse(self.palette.as_deref().unwrap_or_default())
+    pub fn palette(&self, ensemble: &Ensemble) -> Result<Palette> {
+        ensemble.palette(self.palette.as_deref())
     }
 
     /// How long an unfilled batch waits.
@@ -159,8 +159,9 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     vec![
         text("model-file", "Model files", "ONNX models: a path, a glob, or several joined by commas; a glob's files come in alphabetical order"),
         text("config-file", "Configuration file", "TOML file: the names of these properties as keys (all but config-file, class-index, palette, overlay-alpha, batch-timeout and qos), and [[member]] tables for facts about single models; properties win over it"),
+        text("model-card", "Model card", "STAC item with the MLM extension that says what a model takes and means; one for all, or one per model joined by commas; none = no file, none beside the model either (default: the file beside each model, NAME.stac.json or NAME.json)"),
         text("weights", "Weights", "Weight of each model in the merge, numbers of 0 or more joined by commas (default: all equal)"),
-        text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: none)"),
+        text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: a model card's, else none)"),
         glib::ParamSpecUInt::builder("samples")
             .nick("Samples")
             .blurb("Stochastic passes of each model and transform, for models exported with active Dropout; 0 = not set: models run as they are")
@@ -286,7 +287,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecString::builder("palette")
             .nick("Palette")
-            .blurb("Colours of the overlay, #rrggbb from class 0 on joined by commas, none for a class that is not painted (default: class 0 not painted, distinct colours for the others)")
+            .blurb("Colours of the overlay, #rrggbb from class 0 on joined by commas, none for a class that is not painted (default: a model card's, else class 0 not painted and distinct colours for the others)")
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("overlay-alpha")

@@ -5,12 +5,12 @@ use crate::engine::cascade::Mode;
 use crate::engine::ensemble::Member;
 use crate::engine::pixels::Unit;
 use crate::engine::settings::Named;
-use crate::engine::spec::ElementType;
+use crate::engine::spec::{ElementType, Overlap};
 use crate::engine::views::Palette;
 use crate::engine::{Ensemble, Result};
 use crate::raster::Preference;
 
-/// What the models would have of tiles: fixed sizes, and what their metadata tells. The first model that says something
+/// What the models would have of tiles: fixed sizes, and what their cards or metadata tell. The first model that says something
 /// speaks for all.
 ///
 /// # Errors
@@ -28,7 +28,13 @@ pub fn preference(ensemble: &Ensemble) -> Result<Preference> {
     for member in members {
         let tiling = member.spec.tiling.clone()?;
         preference.tile = preference.tile.or(tiling.tile.map(|f| f.value as i64));
-        preference.overlap = preference.overlap.or(tiling.overlap.map(|f| f.value as f64 / 100.0));
+        if (preference.overlap, preference.overlap_pixels) == (None, None) {
+            match tiling.overlap.map(|fact| fact.value) {
+                Some(Overlap::Percent(percent)) => preference.overlap = Some(f64::from(percent) / 100.0),
+                Some(Overlap::Pixels(pixels)) => preference.overlap_pixels = Some(pixels as i64),
+                None => {}
+            }
+        }
         preference.resolution = preference.resolution.or(tiling.resolution.map(|f| f.value as f64 / 100.0));
     }
     Ok(preference)
@@ -80,6 +86,7 @@ pub fn segmentation_info(ensemble: &Ensemble, palette: &Palette) -> Result<Segme
         class_names: ensemble.class_names().map(<[String]>::to_vec),
         colours: (0..ensemble.classes().unwrap_or(2) as u16).map(|class| palette.colour(class)).collect(),
         models: models?,
+        cards: ensemble.members().iter().filter_map(|m| Some((m.spec.name(), m.spec.card.clone()?))).collect(),
         stacker: ensemble.stacker().map(name).transpose()?,
         channels: ensemble.channels().unwrap_or(0),
         domain: ensemble.domain().name().into(),

@@ -27,6 +27,7 @@ use crate::raster::blend::{Blend, Blender, Piece};
 use crate::raster::cells::{Cells, Depth, touches};
 use crate::raster::grid::Work;
 use crate::raster::parts::{Entry, Kind, Manifest, Outcome, Parts, Product};
+use crate::raster::stac;
 use crate::raster::{Cell, Error, Georeference, Grid, Lattice, Rect, Result, Shard};
 
 /// A run that has been agreed on.
@@ -37,6 +38,8 @@ struct Run {
     work: Work,
     georeference: Georeference,
     info: Option<SegmentationInfo>,
+    /// The name of what is read.
+    source: String,
     writer: Writer,
     cells: Cells,
     /// For scores, from the first tile with some on.
@@ -394,6 +397,7 @@ impl RasterSink {
             work,
             georeference: request.georeference.clone(),
             info,
+            source: request.name.clone(),
             cells: Cells::new(lattice, request.region, to_do, layout),
             blending: None,
             last: None,
@@ -548,6 +552,9 @@ impl RasterSink {
         };
         match run.parts.finish(&run.georeference, &run.wanted.format, &look, &mut progress)? {
             Outcome::Finished => {
+                if run.wanted.stac_item {
+                    self.describe(run)?;
+                }
                 self.tell("finished", run.parts.total(), run.parts.total());
                 Ok(())
             }
@@ -562,6 +569,24 @@ impl RasterSink {
                 Ok(())
             }
         }
+    }
+
+    /// Writes the STAC item of rasters that are there.
+    fn describe(&self, run: &Run) -> Result<()> {
+        let info = run.info.clone().or_else(|| lock(&self.state).info.clone());
+        let about = products::about(&run.source, info.as_ref(), run.wanted.blend.name());
+        if let stac::Outcome::Kept(path) = stac::write(run.parts.products(), &about)? {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::OpenWrite,
+                (
+                    "stac-item=true: {} is there and was not made by this program, so it is left as it is, and the rasters have \
+                     no item; move it away, name the rasters otherwise, or set stac-item=false",
+                    path.display()
+                )
+            );
+        }
+        Ok(())
     }
 
     /// Tells the application how far it is.

@@ -1,11 +1,14 @@
 //! Blended scores and labels to the samples of each raster, and what the rasters tell of themselves.
 
+use std::path::Path;
+
 use crate::elements::labels::Labels;
 use crate::elements::meta::SegmentationInfo;
 use crate::engine::decide::NODATA_16;
 use crate::raster::blend::Piece;
 use crate::raster::cells::{Depth, Layout, Samples};
 use crate::raster::parts::{Kind, Look, Product};
+use crate::raster::stac::{About, Class};
 use crate::raster::{Error, Result};
 
 /// Turns pieces of blended scores into samples.
@@ -129,6 +132,48 @@ pub fn label_depth(info: Option<&SegmentationInfo>) -> Result<Depth> {
     }
 }
 
+/// The value of a class in the mask.
+fn value(info: &SegmentationInfo, class: usize) -> Option<usize> {
+    match &info.mask_values {
+        Some(values) => values.get(class).map(|v| usize::from(*v)),
+        None => Some(class + usize::from(info.label_offset)),
+    }
+}
+
+/// What made rasters of `source`, for their STAC item.
+pub fn about(source: &str, info: Option<&SegmentationInfo>, blend: &str) -> About {
+    let name = Path::new(source).file_name().map_or("frames".into(), |name| name.to_string_lossy());
+    let mut about = About { source: source.into(), lineage: format!("Made of {name}"), ..About::default() };
+    let Some(info) = info else { return about };
+    let names = info.class_names.clone().unwrap_or_default();
+    let class = |class: usize| {
+        Some(Class {
+            value: u16::try_from(value(info, class)?).ok()?,
+            name: names.get(class).cloned().unwrap_or_else(|| format!("class {class}")),
+            colour: info.colours.get(class).copied().flatten(),
+        })
+    };
+    about.classes = (0..info.colours.len().max(names.len())).filter_map(class).collect();
+    if info.models.is_empty() {
+        return about;
+    }
+    let models: Vec<String> = info.models.iter().map(|m| format!("{} (weight {})", m.file, m.weight)).collect();
+    let decision = info.threshold.text().map_or("argmax".into(), |text| format!("threshold {text}"));
+    about.lineage = format!(
+        "Segmented from {name} by {}; transforms {}; merge {} of {}; {decision}; tiles blended by {blend}",
+        models.join(", "),
+        info.tta,
+        info.merge,
+        if info.domain == "logit" { "logits" } else { "probabilities" },
+    );
+    about.cards = info.cards.clone();
+    let mut settings = info.settings();
+    settings["blend"] = blend.into();
+    about.more.insert("onnxsegment:models".into(), serde_json::json!(info.models));
+    about.more.insert("onnxsegment:settings".into(), settings);
+    about
+}
+
 /// What a raster tells of its values. `bands` is how many its parts have.
 pub fn look(kind: Kind, depth: Depth, bands: Option<usize>, info: Option<&SegmentationInfo>, blend: &str) -> Look {
     let mut look = Look { metadata: metadata(kind, info, blend), ..Look::default() };
@@ -139,10 +184,7 @@ pub fn look(kind: Kind, depth: Depth, bands: Option<usize>, info: Option<&Segmen
             look.bands = vec!["labels".into()];
             if let Some(info) = info {
                 let classes = info.colours.len().max(names.len());
-                let value = |class: usize| match &info.mask_values {
-                    Some(values) => values.get(class).map(|v| *v as usize),
-                    None => Some(class + info.label_offset as usize),
-                };
+                let value = |class: usize| value(info, class);
                 let most = (0..classes).filter_map(value).max().unwrap_or(0);
                 // A palette has 256 entries, the last of which is no data.
                 let known = depth == Depth::U8 && most < 255;

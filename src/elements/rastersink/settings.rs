@@ -26,6 +26,7 @@ pub struct Settings {
     resume: Resume,
     finish: bool,
     part_size: Option<String>,
+    stac_item: bool,
 }
 
 impl Default for Settings {
@@ -41,6 +42,7 @@ impl Default for Settings {
             resume: Resume::default(),
             finish: true,
             part_size: None,
+            stac_item: true,
         }
     }
 }
@@ -57,6 +59,7 @@ pub struct Wanted {
     pub blend: Blend,
     pub resume: parts::Resume,
     pub finish: bool,
+    pub stac_item: bool,
 }
 
 impl Settings {
@@ -73,6 +76,7 @@ impl Settings {
             blend: self.blend.into(),
             resume: self.resume.into(),
             finish: self.finish,
+            stac_item: self.stac_item,
         })
     }
 
@@ -89,6 +93,7 @@ impl Settings {
             "resume" => self.resume = value.get().unwrap_or(self.resume),
             "finish" => self.finish = value.get().unwrap_or(self.finish),
             "part-size" => self.part_size = text(),
+            "stac-item" => self.stac_item = value.get().unwrap_or(self.stac_item),
             _ => {}
         }
     }
@@ -106,6 +111,7 @@ impl Settings {
             "resume" => self.resume.to_value(),
             "finish" => self.finish.to_value(),
             "part-size" => self.part_size.to_value(),
+            "stac-item" => self.stac_item.to_value(),
             _ => return None,
         })
     }
@@ -213,6 +219,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         flag("finish", "Finish", "Make the rasters when every part is there; else leave the parts", default.finish),
         text("part-size", "Part size", "width,height of a part in pixels, multiples of 16 (default: 4096,512)"),
+        flag("stac-item", "STAC item", "Write a STAC item beside the first raster, with its name and the ending .json: where it lies, its classes, what made it", default.stac_item),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
             .blurb("tiles taken, parts-done and parts-total of this process's share, parts-resumed that were there before")

@@ -9,7 +9,7 @@ use crate::engine::error::{Error, Result, count};
 use crate::engine::merge::{Domain, Merge, Rule};
 use crate::engine::settings::{self, Fact, Named, Settings};
 use crate::engine::spec::{Form, Link};
-use crate::engine::tta::Transform;
+use crate::engine::tta::{self, Transform};
 
 fn files(a: &Member, b: &Member) -> String {
     format!("{} and {}", a.spec.path.display(), b.spec.path.display())
@@ -73,10 +73,10 @@ pub(in crate::engine) fn on_classes(
     // Classes that a member is sure of; a lone channel stands for two.
     let told = |m: &Member| match is_label(m) {
         false => Some(m.output.channels.max(2)),
-        true => match (&settings.class_names, &m.spec.class_names) {
-            (Some(names), _) | (None, Some(names)) => Some(names.value.len().max(2)),
-            (None, None) => None,
-        },
+        true => {
+            let own = m.spec.class_names.as_ref().ok().and_then(Option::as_ref);
+            settings.class_names.as_ref().or(own).map(|names| names.value.len().max(2))
+        }
     };
     let mut sure = members.iter().filter(|m| told(m).is_some());
     let Some(first) = sure.next() else {
@@ -202,14 +202,19 @@ pub(in crate::engine) fn on_names(
             Some(misfit) => {
                 Err(Error::file("labels-file", file, format!("{misfit}; give one per class, each on a line")))
             }
-            None => Ok(Some(names.clone())),
+            None => Ok(Some(of_both(names.clone()))),
         };
     }
-    let mut named = members.iter().filter_map(|m| Some((m, m.spec.class_names.as_ref()?)));
-    let Some((first, names)) = named.next() else {
+    let mut named = Vec::new();
+    for member in members {
+        if let Some(names) = member.spec.class_names.clone()? {
+            named.push((member, names));
+        }
+    }
+    let Some((first, names)) = named.first() else {
         return Ok(None);
     };
-    if let Some((other, others)) = named.find(|(_, n)| n.value != names.value) {
+    if let Some((other, others)) = named.iter().find(|(_, n)| n.value != names.value) {
         return Err(Error::setting(
             "model-file",
             files(first, other),
@@ -221,11 +226,41 @@ pub(in crate::engine) fn on_names(
         ));
     }
     match misfit(&names.value) {
-        Some(misfit) => Err(Error::model(
-            &first.spec.path,
-            format!("metadata class_names: {misfit}; correct it, or set labels-file"),
+        Some(misfit) => {
+            Err(Error::model(&first.spec.path, format!("{}: {misfit}; correct it, or set labels-file", names.source)))
+        }
+        None => Ok(Some(of_both(names.value.clone()))),
+    }
+}
+
+/// The lone name of a one-channel model is that of class 1, which its channel is the probability of.
+fn of_both(mut names: Vec<String>) -> Vec<String> {
+    if names.len() == 1 {
+        names.insert(0, "background".into());
+    }
+    names
+}
+
+/// The transforms of every frame: as set, else as the members' cards have it.
+pub(in crate::engine) fn on_transforms(members: &[&Member], settings: &Settings) -> Result<Vec<Transform>> {
+    if let Some(transforms) = &settings.tta {
+        return Ok(transforms.clone());
+    }
+    let mut told = members.iter().filter_map(|m| Some((m, &m.spec.tta.as_ref()?.value)));
+    let Some((first, transforms)) = told.next() else {
+        return Ok(vec![Transform::Identity]);
+    };
+    match told.find(|(_, other)| *other != transforms) {
+        None => Ok(transforms.clone()),
+        Some((other, others)) => Err(Error::setting(
+            "model-file",
+            files(first, other),
+            format!(
+                "the models' cards name different transforms, {} and {}; set tta",
+                tta::name(transforms),
+                tta::name(others)
+            ),
         )),
-        None => Ok(Some(names.value.clone())),
     }
 }
 
@@ -249,7 +284,7 @@ pub(in crate::engine) fn on_threshold(members: &[&Member], settings: &Settings) 
         Some((other, second)) => Err(Error::setting(
             "model-file",
             files(first, other),
-            format!("the models' metadata name different thresholds, {threshold} and {second}; set threshold"),
+            format!("the models name different thresholds, {threshold} and {second}; set threshold"),
         )),
     }
 }

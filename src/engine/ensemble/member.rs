@@ -125,7 +125,10 @@ pub(super) fn open(
 }
 
 /// Runs a model on zeros at the smallest size it can take; the shapes of its outputs are not trusted, but tried.
-fn probe_smallest(session: &mut Session, spec: &ModelSpec) -> Result<((usize, usize), OutputShape)> {
+pub(in crate::engine) fn probe_smallest(
+    session: &mut Session,
+    spec: &ModelSpec,
+) -> Result<((usize, usize), OutputShape)> {
     const LARGEST: usize = 512;
     let input = &spec.input;
     let mut side = input.size_multiple.value;

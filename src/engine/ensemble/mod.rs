@@ -5,7 +5,7 @@
 //! finishes first, so a result does not depend on timing or on the number of threads.
 
 pub(super) mod agree;
-mod member;
+pub(super) mod member;
 mod schedule;
 mod stacker;
 
@@ -31,6 +31,7 @@ use super::runtime::{Policy, Provider, SessionOptions};
 use super::settings::Settings;
 use super::spec::{Link, ModelSpec, OutputShape};
 use super::tta::Transform;
+use super::views::Palette;
 use schedule::Queue;
 
 /// Members, transforms and the rules of their merge, ready to run.
@@ -244,7 +245,6 @@ impl Ensemble {
             None | Some(0) => cores,
             Some(n) => n.min(256),
         };
-        let transforms = settings.tta.clone().unwrap_or(vec![Transform::Identity]);
         let domain = settings.domain.unwrap_or_default();
         let merge = settings.merge.unwrap_or_default();
         let options = SessionOptions {
@@ -276,6 +276,7 @@ impl Ensemble {
             members.push(member);
         }
         let all: Vec<&Member> = members.iter().collect();
+        let transforms = agree::on_transforms(&all, settings)?;
         agree::on_size(&all, &transforms)?;
         let (channels, link) = agree::on_classes(&all, domain, settings)?;
         let rule = Rule { merge, domain, link };
@@ -371,6 +372,20 @@ impl Ensemble {
 
     pub fn class_names(&self) -> Option<&[String]> {
         self.inner.class_names.as_deref()
+    }
+
+    /// The colours of the classes: as `palette` has them, a text of the user's; else those of the first member whose card has
+    /// some; else distinct ones.
+    ///
+    /// # Errors
+    /// A palette that cannot be read.
+    pub fn palette(&self, palette: Option<&str>) -> Result<Palette> {
+        let told = self.inner.members.iter().find_map(|m| m.spec.colours.as_ref());
+        match (palette, told) {
+            (Some(text), _) => Palette::parse(text),
+            (None, Some(colours)) => Ok(Palette::of_card(&colours.value)),
+            (None, None) => Ok(Palette::default()),
+        }
     }
 
     pub fn decision(&self) -> &Decision {

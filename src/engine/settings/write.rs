@@ -1,11 +1,12 @@
 //! Settings as the text of a `config-file`: what [`Settings::from_config`] reads.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Facts, MemberSettings, Named, Settings};
+use super::{Facts, MemberSettings, ModelCard, Named, Settings};
 use crate::engine::error::{Error, Result};
+use crate::files;
 
 impl Settings {
     /// The text of a configuration file in `folder`, with every member in a table of its own and paths from that folder on.
@@ -27,10 +28,10 @@ impl Settings {
         put("class-thresholds", self.class_thresholds.as_deref().map(floats));
         put("label-offset", self.label_offset.map(whole));
         put("mask-values", self.mask_values.as_ref().map(|values| list(values, whole)));
-        let labels = self.labels_file.as_ref().map(|file| text("labels-file", &from(folder, file)));
+        let labels = self.labels_file.as_ref().map(|file| text("labels-file", &files::relative(folder, file)));
         put("labels-file", labels.transpose()?);
         put("uncertainty-kind", self.uncertainty.map(name));
-        let stacker = self.stacker.as_ref().map(|file| text("stacker", &from(folder, file)));
+        let stacker = self.stacker.as_ref().map(|file| text("stacker", &files::relative(folder, file)));
         put("stacker", stacker.transpose()?);
         put("cascade", self.cascade.map(name));
         put("cascade-margin", self.cascade_margin.map(float));
@@ -54,7 +55,7 @@ impl Settings {
 
 fn member(member: &MemberSettings, folder: &Path) -> Result<Value> {
     let mut table = Table::new();
-    table.insert("model-file".into(), text("model-file", &from(folder, &member.model))?);
+    table.insert("model-file".into(), text("model-file", &files::relative(folder, &member.model))?);
     if member.weight != 1.0 {
         table.insert("weight".into(), float(member.weight));
     }
@@ -69,8 +70,15 @@ fn member(member: &MemberSettings, folder: &Path) -> Result<Value> {
         layout,
         output_name,
         size_multiple,
+        model_card,
     } = &member.facts;
+    let card = match model_card.as_ref().map(|fact| &fact.value) {
+        None => None,
+        Some(ModelCard::None) => Some("none".into()),
+        Some(ModelCard::File(file)) => Some(text("model-card", &files::relative(folder, file))?),
+    };
     let facts = [
+        ("model-card", card),
         ("activation", activation.as_ref().map(|f| name(f.value))),
         ("temperature", temperature.as_ref().map(|f| float(f.value))),
         ("mean", mean.as_ref().map(|f| floats(&f.value))),
@@ -120,24 +128,10 @@ fn text(setting: &'static str, path: &Path) -> Result<Value> {
     Ok(text.into())
 }
 
-/// A file as seen from a folder; the whole path where they have nothing in common.
-fn from(folder: &Path, file: &Path) -> PathBuf {
-    let whole = |folder: &Path| {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_path_buf())
-    };
-    // The file itself may be a link, and is to be named as it was.
-    let (here, there) = (whole(folder), whole(file.parent().unwrap_or(Path::new(""))));
-    let common = here.components().zip(there.components()).take_while(|(a, b)| a == b).count();
-    if !matches!(there.components().nth(common.saturating_sub(1)), Some(Component::Normal(_))) {
-        return there.join(file.file_name().unwrap_or_default());
-    }
-    let up = here.components().skip(common).map(|_| Component::ParentDir);
-    up.chain(there.components().skip(common)).collect::<PathBuf>().join(file.file_name().unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::engine::settings::NAMES;
 
@@ -154,6 +148,7 @@ mod tests {
             weights: None,
             activations: None,
             temperatures: None,
+            model_cards: None,
             facts: Facts::default(),
             ..settings.clone()
         };
@@ -209,6 +204,7 @@ mod tests {
             engine-cache = "/var/cache"
             [[member]]
             model-file = "../models/softmax2.onnx"
+            model-card = "../models/softmax2-card.json"
             weight = 0.1
             activation = "softmax"
             temperature = 1.7
@@ -221,6 +217,7 @@ mod tests {
             size-multiple = 8
             [[member]]
             model-file = "../models/five.onnx"
+            model-card = "none"
             scale = 0.5
         "#;
         let file = golden().join(format!("write-{}.tmp", std::process::id()));
@@ -238,14 +235,5 @@ mod tests {
         let written = settings.to_config(&golden()).unwrap();
         assert_eq!(seen(&read(&written)), seen(&settings), "{written}");
         assert!(written.contains("temperature = 1.7") && written.contains("0.485"), "{written}");
-    }
-
-    #[test]
-    fn files_are_named_from_the_folder_on() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let model = root.join("models/fold0.onnx");
-        assert_eq!(from(&root.join("models"), &model), Path::new("fold0.onnx"));
-        assert_eq!(from(&root.join("tests/golden"), &model), Path::new("../../models/fold0.onnx"));
-        assert_eq!(from(root, Path::new("/onnx/x.onnx")), Path::new("/onnx/x.onnx"));
     }
 }
