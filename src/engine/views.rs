@@ -64,13 +64,7 @@ pub fn classes(merged: &Merged, decision: &Decision, canvas: &mut Canvas<'_>, wo
     decided(merged, decision, canvas, work, |class| class);
 }
 
-fn decided(
-    merged: &Merged,
-    decision: &Decision,
-    canvas: &mut Canvas<'_>,
-    work: &mut Work,
-    value: impl Fn(u16) -> u16,
-) {
+fn decided(merged: &Merged, decision: &Decision, canvas: &mut Canvas<'_>, work: &mut Work, value: impl Fn(u16) -> u16) {
     let mut labels = std::mem::take(&mut work.labels);
     for (y, rows) in bands(merged) {
         decision.classes(merged, y, rows, &mut labels, work);

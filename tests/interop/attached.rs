@@ -1,6 +1,5 @@
 //! What is attached to a frame, against what the other pads show of it.
 
-use gst::prelude::*;
 use gst_analytics::RelTypes;
 use gst_video::VideoFormat;
 use gstonnxsegment::elements::meta::TileMeta;
@@ -66,7 +65,8 @@ fn the_segmentation_holds_the_classes_that_src_shows() {
         let element = element(name, &[]);
         let (mask, image) = both(&element, "video/x-raw,format=GRAY8", picture(SIZE, 5));
         let found = segmentation(&image, RelTypes::N_TO_N).unwrap();
-        let shown = pixels(&mask, &format!("{},colorimetry=1:1:0:0", caps("GRAY8", SIZE)).parse::<gst::Caps>().unwrap());
+        let shown =
+            pixels(&mask, &format!("{},colorimetry=1:1:0:0", caps("GRAY8", SIZE)).parse::<gst::Caps>().unwrap());
         assert_eq!(found.format, VideoFormat::Gray8);
         assert_eq!(found.size, (40, 32));
         assert_eq!(found.place, (0, 0, 40, 32), "the whole frame");

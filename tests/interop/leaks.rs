@@ -17,8 +17,8 @@ fn the_traced_pipeline() {
     {
         let pipeline = common::launch(
             "videotestsrc num-buffers=60 ! capsfilter name=caps ! onnxsegment model-file={sigmoid} tta=flips batch-size=2 name=s \
-             ! fakesink sync=false s.image ! tee name=t ! videoconvert ! video/x-raw,format=I420 ! fakesink sync=false \
-             t. ! identity drop-allocation=true ! fakesink sync=false",
+             ! fakesink sync=false s.image ! tee name=t ! queue ! videoconvert ! video/x-raw,format=I420 ! fakesink sync=false \
+             t. ! queue ! identity drop-allocation=true ! fakesink sync=false",
         );
         let caps = pipeline.get("caps");
         caps.set_property_from_str("caps", "video/x-raw,format=RGB,width=48,height=32,framerate=25/1");

@@ -1,7 +1,7 @@
 //! Reads what is attached to a buffer, by GStreamer's C interface where its Rust one has no words for it.
 
 use gst::glib;
-use gst::glib::translate::{FromGlibPtrFull, from_glib};
+use gst::glib::translate::{from_glib, from_glib_full};
 use gst_analytics::prelude::*;
 use gst_analytics::{AnalyticsClassificationMtd, AnalyticsRelationMeta, RelTypes, TensorMeta, ffi};
 use gst_video::VideoFormat;
@@ -58,10 +58,11 @@ pub fn segmentation(buffer: &gst::BufferRef, related: RelTypes) -> Option<Segmen
     let (mut x, mut y, mut w, mut h) = (0, 0, 0, 0);
     // SAFETY: the handle is of a meta that `buffer` holds; the mask's reference is ours.
     let (mask, regions) = unsafe {
-        let mask = ffi::gst_analytics_segmentation_mtd_get_mask(&handle, &mut x, &mut y, &mut w, &mut h);
+        let mask: gst::Buffer =
+            from_glib_full(ffi::gst_analytics_segmentation_mtd_get_mask(&handle, &mut x, &mut y, &mut w, &mut h));
         let count = ffi::gst_analytics_segmentation_mtd_get_region_count(&handle);
         let regions = (0..count).map(|k| ffi::gst_analytics_segmentation_mtd_get_region_id(&handle, k)).collect();
-        (gst::Buffer::from_glib_full(mask), regions)
+        (mask, regions)
     };
     let classes: Vec<_> = meta.iter_direct_related::<AnalyticsClassificationMtd>(id, related).collect();
     let [classes] = &classes[..] else { panic!("one list of classes is related to the segmentation") };
@@ -78,10 +79,7 @@ pub fn segmentation(buffer: &gst::BufferRef, related: RelTypes) -> Option<Segmen
     })
 }
 
-fn handle(
-    meta: &gst::MetaRef<'_, AnalyticsRelationMeta>,
-    id: u32,
-) -> Option<ffi::GstAnalyticsSegmentationMtd> {
+fn handle(meta: &gst::MetaRef<'_, AnalyticsRelationMeta>, id: u32) -> Option<ffi::GstAnalyticsSegmentationMtd> {
     let mut handle = std::mem::MaybeUninit::uninit();
     // SAFETY: the handle is filled where the call succeeds.
     unsafe {
