@@ -1,10 +1,12 @@
 //! The element beside GStreamer's own `onnxinference`: the same model, the same frames, in one process and turn by turn.
 //!
-//! * (a) `appsrc ! onnxinference ! fakesink`: frames with a tensor of scores,
-//! * (b) `appsrc ! onnxsegment`, its pad `image` followed by a fakesink: frames with that tensor and a segmentation,
-//! * (c) `appsrc ! onnxsegment ! fakesink`: masks.
+//! * (a) `appsrc ! onnxinference ! fakesink` at its defaults: frames with a tensor of scores,
+//! * (b) the same with `optimization-level=enable-all`, which is `onnxsegment`'s default,
+//! * (c) `appsrc ! onnxsegment`, its pad `image` followed by a fakesink: frames with that tensor and a segmentation,
+//! * (d) `appsrc ! onnxsegment ! fakesink`: masks.
 //!
-//! `onnxinference` has no setting for threads; `--cores` binds the whole process to the first so many cores.
+//! `onnxinference` has no setting for threads: it runs one frame at a time on ONNX Runtime's default, a thread per core, and
+//! `onnxsegment` by default uses as many. `--cores` binds every thread to the first so many cores.
 //!
 //! `tools/debian13.sh bench [--model FILE] [--size WxH] [--rounds N] [--seconds S] [--cores N] [--properties TEXT]`. The model's
 //! input is RGB / 255, N × 3 × H × W, its output is named `scores`; `--properties` are more of `onnxsegment`'s, for a model of
@@ -30,9 +32,8 @@ fn main() -> Result<()> {
     let size: (usize, usize) = (width.parse()?, height.parse()?);
     let rounds: usize = value("--rounds").map_or(Ok(9), |n| n.parse())?;
     let seconds: f64 = value("--seconds").map_or(Ok(1.0), |n| n.parse())?;
-    if let Some(cores) = value("--cores") {
-        bind(cores.parse()?)?;
-    }
+    let cores: Option<usize> = value("--cores").map(|n| n.parse()).transpose()?;
+    cores.map_or(Ok(()), bind)?; // for those who count the cores
     gst::init()?;
     gstonnxsegment::plugin_register_static()?;
 
@@ -43,24 +44,29 @@ fn main() -> Result<()> {
     let ours = format!("onnxsegment name=s model-file={named} {}", value("--properties").unwrap_or_default());
     let mut lines = [
         ("(a) onnxinference", Line::start(size, &format!("{theirs} ! {END}"))?),
-        ("(b) onnxsegment, pad image", Line::start(size, &format!("{ours} s.image ! {END}"))?),
-        ("(c) onnxsegment, mask", Line::start(size, &format!("{ours} ! {END}"))?),
+        (
+            "(b) onnxinference, enable-all",
+            Line::start(size, &format!("{theirs} optimization-level=enable-all ! {END}"))?,
+        ),
+        ("(c) onnxsegment, pad image", Line::start(size, &format!("{ours} s.image ! {END}"))?),
+        ("(d) onnxsegment, mask", Line::start(size, &format!("{ours} ! {END}"))?),
     ];
     println!(
-        "GStreamer {}, {} cores, {}, {} x {} RGB frames, {rounds} rounds of {seconds} s each; median (range)\n",
+        "{}, {} cores, {}, {} x {} RGB frames, {rounds} rounds of {seconds} s each; median (range)\n",
         gst::version_string(),
         std::thread::available_parallelism()?,
         model.file_name().unwrap_or_default().display(),
         size.0,
         size.1
     );
-    let (a, b) = (lines[0].1.scores()?, lines[1].1.scores()?);
+    let (a, b) = (lines[1].1.scores()?, lines[2].1.scores()?);
     ensure!(a.len() == b.len() && !a.is_empty(), "{} scores beside {}", a.len(), b.len());
     let largest = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
     let range = a.iter().fold((f32::MAX, f32::MIN), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
     println!("{} scores from {:.3} to {:.3}, largest difference {largest:.1e}\n", a.len(), range.0, range.1);
 
-    let mut rates = [const { Vec::new() }; 3];
+    cores.map_or(Ok(()), bind)?; // ONNX Runtime binds its threads itself
+    let mut rates = [const { Vec::new() }; 4];
     for round in 0..=rounds {
         for (rates, (_, line)) in rates.iter_mut().zip(&mut lines) {
             let rate = line.run(Duration::from_secs_f64(seconds))?;
@@ -69,23 +75,26 @@ fn main() -> Result<()> {
             }
         }
     }
-    println!("| | frames/s | over (a) of the same round |\n|---|---|---|");
+    println!("| | frames/s | over (b) of the same round |\n|---|---|---|");
     for ((name, _), own) in lines.iter().zip(&rates) {
-        let ratios = own.iter().zip(&rates[0]).map(|(own, a)| own / a);
+        let ratios = own.iter().zip(&rates[1]).map(|(own, b)| own / b);
         println!("| {name} | {} | {} |", summary(own.iter().copied(), 1), summary(ratios, 3));
     }
     Ok(())
 }
 
-/// Binds this process to its first `cores` cores.
+/// Binds every thread of this process to the first `cores` cores.
 fn bind(cores: usize) -> Result<()> {
-    // SAFETY: a set of zeros is an empty set, and the call reads it for its size.
-    let done = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        (0..cores).for_each(|core| libc::CPU_SET(core, &mut set));
-        libc::sched_setaffinity(0, std::mem::size_of_val(&set), &set)
-    };
-    ensure!(done == 0, "--cores {cores}: {}", std::io::Error::last_os_error());
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let id: libc::pid_t = thread?.file_name().to_str().context("a number")?.parse()?;
+        // SAFETY: a set of zeros is an empty set, and the call reads it for its size.
+        let done = unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            (0..cores).for_each(|core| libc::CPU_SET(core, &mut set));
+            libc::sched_setaffinity(id, std::mem::size_of_val(&set), &set)
+        };
+        ensure!(done == 0, "--cores {cores}: {}", std::io::Error::last_os_error());
+    }
     Ok(())
 }
 

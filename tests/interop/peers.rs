@@ -26,6 +26,17 @@ fn tensors_behind(line: &str, frames: usize) -> Vec<Vec<Tensor>> {
     found
 }
 
+/// `onnxinference` as 1.26 has it. Since 1.28 it has other properties, and wants a file beside the model.
+fn comparable() -> bool {
+    let element = gst::ElementFactory::make("onnxinference").build().expect("gstreamer1.0-plugins-bad");
+    let comparable = element.has_property("input-tensor-scale");
+    assert!(comparable || gst::version() >= (1, 28, 0, 0));
+    if !comparable {
+        println!("not looked at: onnxinference of {} has no properties for a model's input", gst::version_string());
+    }
+    comparable
+}
+
 /// The largest difference between the two elements' tensors, over three frames.
 fn largest_difference(model: &str, theirs: &str, ours: &str) -> f32 {
     let folder = tempfile::tempdir().unwrap();
@@ -52,6 +63,9 @@ fn demo(name: &str) -> String {
 #[test]
 fn onnxinference_gives_the_same_probabilities() {
     let _w = start();
+    if !comparable() {
+        return;
+    }
     let theirs = "input-image-format=chw input-tensor-scale=255";
     assert!(largest_difference(&demo("fold0"), theirs, "") < 1e-5);
     assert!(largest_difference(&model("softmax4"), theirs, "") < 1e-5);
@@ -60,6 +74,9 @@ fn onnxinference_gives_the_same_probabilities() {
 #[test]
 fn onnxinference_gives_the_same_logits() {
     let _w = start();
+    if !comparable() {
+        return;
+    }
     let theirs = "input-image-format=chw input-tensor-scale=255";
     // Logits of this model lie between −20 and 10.
     assert!(largest_difference(&demo("snap0"), theirs, "merge-domain=logit") < 1e-4);
@@ -68,6 +85,9 @@ fn onnxinference_gives_the_same_logits() {
 #[test]
 fn onnxinference_gives_the_same_numbers_of_bytes() {
     let _w = start();
+    if !comparable() {
+        return;
+    }
     // It refuses models of bytes whose channels come first.
     assert!(largest_difference(&model("u8-nhwc"), "input-image-format=hwc", "") < 1e-5);
 }
@@ -75,6 +95,9 @@ fn onnxinference_gives_the_same_numbers_of_bytes() {
 #[test]
 fn the_tensor_of_onnxinference_stays_beside_ours() {
     let _w = start();
+    if !comparable() {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let path = named(folder.path(), demo("fold0").as_ref());
     let found = tensors_behind(
