@@ -2,36 +2,17 @@
 
 mod common;
 
-use std::process::Command;
-
 use gst::prelude::*;
-
-/// Runs a test of this program under the tracer; what the tracer says is left alive.
-fn left_alive(test: &str) -> Vec<String> {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
-        .env("GST_TRACERS", "leaks(check-refs=true)")
-        .env("GST_DEBUG", "GST_TRACER:7")
-        .env("GST_DEBUG_NO_COLOR", "1")
-        .output()
-        .unwrap();
-    let text = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let alive = |l: &&str| l.contains("object-alive,") && !l.contains("new format string");
-    let alive: Vec<_> = text.lines().filter(alive).map(String::from).collect();
-    // A leak ends in a warning, which is fatal.
-    assert!(output.status.success() || !alive.is_empty(), "{text}");
-    alive
-}
 
 #[test]
 fn nothing_is_left_alive() {
-    let alive = left_alive("the_traced_pipeline");
+    let alive = common::left_alive("the_traced_pipeline");
     assert!(alive.is_empty(), "left alive:\n{}", alive.join("\n"));
 }
 
 #[test]
 fn the_tracer_sees_what_is_left_alive() {
-    let alive = left_alive("a_leak");
+    let alive = common::left_alive("a_leak");
     assert!(alive.iter().any(|l| l.contains("GstOnnxSegment")), "{alive:?}");
 }
 

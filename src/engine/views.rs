@@ -56,11 +56,20 @@ pub(super) fn bands(merged: &Merged) -> impl Iterator<Item = (usize, usize)> + u
 
 /// The mask: each pixel its class's value.
 pub fn mask(merged: &Merged, decision: &Decision, canvas: &mut Canvas<'_>, work: &mut Work) {
+    decided(merged, decision, canvas, work, |class| decision.value(class));
+}
+
+/// Each pixel its class's index, whatever masks write for it.
+pub fn classes(merged: &Merged, decision: &Decision, canvas: &mut Canvas<'_>, work: &mut Work) {
+    decided(merged, decision, canvas, work, |class| class);
+}
+
+fn decided(merged: &Merged, decision: &Decision, canvas: &mut Canvas<'_>, work: &mut Work, value: impl Fn(u16) -> u16) {
     let mut labels = std::mem::take(&mut work.labels);
     for (y, rows) in bands(merged) {
         decision.classes(merged, y, rows, &mut labels, work);
         for (r, row) in labels.chunks_exact(merged.width).enumerate() {
-            canvas.write(y + r, row.iter().map(|class| decision.value(*class)));
+            canvas.write(y + r, row.iter().map(|class| value(*class)));
         }
     }
     work.labels = labels;

@@ -412,6 +412,23 @@ pub fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// Runs a test of this program under GStreamer's leaks tracer; what the tracer says is left alive.
+pub fn left_alive(test: &str) -> Vec<String> {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .env("GST_TRACERS", "leaks(check-refs=true)")
+        .env("GST_DEBUG", "GST_TRACER:7")
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let text = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let alive = |l: &&str| l.contains("object-alive,") && !l.contains("new format string");
+    let alive: Vec<_> = text.lines().filter(alive).map(String::from).collect();
+    // A leak ends in a warning, which is fatal.
+    assert!(output.status.success() || !alive.is_empty(), "{text}");
+    alive
+}
+
 /// Something that a thread tells others.
 #[derive(Clone, Default)]
 pub struct Flag(Arc<AtomicBool>);

@@ -276,7 +276,7 @@ impl ElementImpl for OnnxSegment {
                 template("sink", PadDirection::Sink, PadPresence::Always, &caps::pixels()),
                 source(View::Mask, PadPresence::Always),
             ];
-            templates.extend(View::REQUESTED.map(|view| source(view, PadPresence::Request)));
+            templates.extend(View::REQUESTED.iter().map(|view| source(*view, PadPresence::Request)));
             templates
         });
         &TEMPLATES
@@ -309,7 +309,7 @@ impl ElementImpl for OnnxSegment {
         _name: Option<&str>,
         _caps: Option<&gst::Caps>,
     ) -> Option<gst::Pad> {
-        let view = View::REQUESTED.into_iter().find(|v| v.name() == template.name_template())?;
+        let view = View::REQUESTED.iter().copied().find(|v| v.name() == template.name_template())?;
         let mut state = lock(&self.state);
         if state.outputs.iter().any(|o| o.view == view) {
             gst::warning!(CAT, imp = self, "there is a {} pad already; use tee after it", view.name());
@@ -1113,7 +1113,11 @@ impl OnnxSegment {
         };
         let as_followed = |caps: gst::Caps| {
             outputs.iter().filter(|o| o.pad.is_linked()).fold(caps, |caps, output| {
-                same_size(&caps, &output.pad.peer_query_caps(Some(&output.pad.pad_template_caps())))
+                let followed = output.pad.peer_query_caps(Some(&output.pad.pad_template_caps()));
+                match output.view.passes_frames() {
+                    true => same_pixels(&caps, &followed),
+                    false => same_size(&caps, &followed),
+                }
             })
         };
         let Some(ensemble) = ensemble else {
@@ -1222,6 +1226,12 @@ const SIZES_OF_TILES: usize = 4;
 fn frame_duration(framerate: gst::Fraction) -> Option<gst::ClockTime> {
     let (n, d) = (framerate.numer(), framerate.denom());
     (n > 0).then(|| gst::ClockTime::SECOND.mul_div_round(d as u64, n as u64)).flatten()
+}
+
+/// `caps` in the formats, sizes and rates of `other`, where they have any in common.
+fn same_pixels(caps: &gst::Caps, other: &gst::Caps) -> gst::Caps {
+    let found = caps.intersect_with_mode(other, gst::CapsIntersectMode::First);
+    if found.is_empty() { caps.clone() } else { found }
 }
 
 /// `caps` with the sizes and rates of `other`, where those are raw pixels.

@@ -1,5 +1,7 @@
 //! `onnxsegment`: frames in, ensembled segmentation masks out.
 
+#[cfg(feature = "v1_26")]
+mod analytics;
 mod imp;
 mod output;
 mod properties;

@@ -13,6 +13,8 @@ use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 
 use super::CAT;
+#[cfg(feature = "v1_26")]
+use super::analytics;
 use super::imp::{Frame, Stream};
 use crate::elements::caps::{self, Pixels, RasterFormat};
 use crate::elements::pads;
@@ -30,10 +32,19 @@ pub enum View {
     Probability,
     Uncertainty,
     Overlay,
+    /// The frame as it came, with what was inferred attached.
+    #[cfg(feature = "v1_26")]
+    Image,
 }
 
 impl View {
-    pub const REQUESTED: [View; 3] = [View::Probability, View::Uncertainty, View::Overlay];
+    pub const REQUESTED: &[View] = &[
+        View::Probability,
+        View::Uncertainty,
+        View::Overlay,
+        #[cfg(feature = "v1_26")]
+        View::Image,
+    ];
 
     /// Name of the pad and of its template.
     pub fn name(self) -> &'static str {
@@ -42,7 +53,17 @@ impl View {
             View::Probability => "probability",
             View::Uncertainty => "uncertainty",
             View::Overlay => "overlay",
+            #[cfg(feature = "v1_26")]
+            View::Image => "image",
         }
+    }
+
+    /// Whether frames pass as they came.
+    pub fn passes_frames(self) -> bool {
+        #[cfg(feature = "v1_26")]
+        return self == View::Image;
+        #[cfg(not(feature = "v1_26"))]
+        false
     }
 
     fn formats(self) -> &'static [VideoFormat] {
@@ -54,6 +75,9 @@ impl View {
 
     /// Everything that the pad can give. The mask's pad gives labels, or the scores that they are decided from.
     pub fn template_caps(self) -> gst::Caps {
+        if self.passes_frames() {
+            return caps::pixels();
+        }
         let mut template = caps::video(self.formats().iter().copied());
         if self == View::Mask {
             template.merge(caps::scores());
@@ -116,6 +140,9 @@ struct Drawing {
     /// What every tile without data shows.
     nothing: Option<gst::Memory>,
     work: Work,
+    /// The peer reads from metas how rows lie in frames.
+    #[cfg(feature = "v1_26")]
+    reads_layout: bool,
 }
 
 impl Output {
@@ -281,6 +308,11 @@ impl Output {
             view => view.formats().to_vec(),
         };
         let pixels = &stream.pixels;
+        if self.view.passes_frames()
+            && let Some(caps) = pixels.to_caps()
+        {
+            return caps;
+        }
         let mut allowed = gst_video::VideoCapsBuilder::new()
             .format_list(formats)
             .width(pixels.width() as i32)
@@ -382,14 +414,41 @@ impl Output {
         if !self.pad.is_linked() {
             return Ok(());
         }
-        let pool = Some(pads::pool(&self.pad, &caps, &pixels, 2).ok_or(gst::FlowError::Error)?);
-        *lock(&self.drawing) =
-            Drawing { stream: Some(stream.clone()), pixels: Some(pixels), pool, nothing: None, work: old.work };
+        let pool = match self.view.passes_frames() {
+            true => None,
+            false => Some(pads::pool(&self.pad, &caps, &pixels, 2).ok_or(gst::FlowError::Error)?),
+        };
+        *lock(&self.drawing) = Drawing {
+            stream: Some(stream.clone()),
+            pixels: Some(pixels),
+            pool,
+            nothing: None,
+            work: old.work,
+            #[cfg(feature = "v1_26")]
+            reads_layout: self.view.passes_frames() && analytics::reads_layout(&self.pad, &caps),
+        };
         Ok(())
+    }
+
+    /// Pushes a frame as it came, with what was inferred of it, if it was.
+    #[cfg(feature = "v1_26")]
+    fn pass_on(&self, frame: &Frame, merged: Option<&Merged>) -> Result<gst::FlowSuccess, Fault> {
+        self.agree(&frame.stream)?;
+        let mut drawing = lock(&self.drawing);
+        let mut buffer = analytics::passed(frame, drawing.reads_layout)?;
+        if let Some(merged) = merged {
+            analytics::attach(frame, merged, buffer.make_mut(), &mut drawing.work)?;
+        }
+        drop(drawing);
+        self.push_out(frame, buffer)
     }
 
     /// Draws this pad's view of a frame and pushes it.
     pub fn show(&self, frame: &Frame, merged: &Merged, look: &Look) -> Result<gst::FlowSuccess, Fault> {
+        #[cfg(feature = "v1_26")]
+        if self.view == View::Image {
+            return self.pass_on(frame, Some(merged));
+        }
         self.agree(&frame.stream)?;
         let mut drawing = lock(&self.drawing);
         let Drawing { pixels: Some(pixels), pool: Some(pool), work, .. } = &mut *drawing else {
@@ -418,6 +477,10 @@ impl Output {
 
     /// Pushes what stands for a tile without data: nodata everywhere, in memory that all such tiles share.
     pub fn show_nothing(&self, frame: &Frame) -> Result<gst::FlowSuccess, Fault> {
+        #[cfg(feature = "v1_26")]
+        if self.view == View::Image {
+            return self.pass_on(frame, None);
+        }
         self.agree(&frame.stream)?;
         let mut drawing = lock(&self.drawing);
         let Drawing { pixels: Some(pixels), nothing, .. } = &mut *drawing else {
@@ -456,7 +519,7 @@ impl Output {
 pub type Fault = pads::Fault<Error>;
 
 /// Gives an output the time, flags and metas of its frame.
-fn describe(frame: &Frame, to: &mut gst::BufferRef) {
+pub(super) fn describe(frame: &Frame, to: &mut gst::BufferRef) {
     // Fails only for another size, which neither is.
     let _ = frame.buffer.copy_into(to, gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS, ..);
     copy_metas(&frame.buffer, to);
@@ -497,7 +560,7 @@ fn draw(
             views::overlay(merged, decision, &job.frame().view(), &style, &mut canvas, work);
         }
         // Black, and transparent where that can be said.
-        clear(frame, data, stride, step, 0);
+        mark(frame, data, stride, &[0; 4][..step]);
         return Ok(());
     }
     let depth = match info.format() {
@@ -521,30 +584,30 @@ fn draw(
             views::mask(merged, decision, &mut canvas, work);
         }
         View::Probability => views::probability(merged, look.class_index, &mut canvas, work)?,
-        View::Uncertainty | View::Overlay => views::uncertainty(merged, &mut canvas, work)?,
+        _ => views::uncertainty(merged, &mut canvas, work)?,
     }
     // In 16 bit nodata is the same byte twice.
     const { assert!(NODATA_16.to_le_bytes()[0] == NODATA && NODATA_16.to_le_bytes()[1] == NODATA) }
-    clear(frame, data, stride, if depth == Depth::U8 { 1 } else { 2 }, NODATA);
+    mark(frame, data, stride, &[NODATA; 2][..if depth == Depth::U8 { 1 } else { 2 }]);
     Ok(())
 }
 
-/// Writes `byte` into every byte of pixels without data.
-fn clear(frame: &Frame, data: &mut [u8], stride: usize, step: usize, byte: u8) {
+/// Writes `nodata` for every pixel without data.
+pub(super) fn mark(frame: &Frame, data: &mut [u8], stride: usize, nodata: &[u8]) {
     let Some(valid) = &frame.valid else {
         return;
     };
     for (row, valid) in data.chunks_mut(stride).zip(valid.chunks_exact(frame.stream.pixels.width() as usize)) {
-        for (pixel, valid) in row.chunks_mut(step).zip(valid) {
+        for (pixel, valid) in row.chunks_exact_mut(nodata.len()).zip(valid) {
             if *valid == 0 {
-                pixel.fill(byte);
+                pixel.copy_from_slice(nodata);
             }
         }
     }
 }
 
 /// Merged scores, and the uncertainty where the format has it, as little-endian floats; NaN where there is no data.
-fn write_scores(frame: &Frame, merged: &Merged, format: &RasterFormat, data: &mut [u8]) -> Result<()> {
+pub(super) fn write_scores(frame: &Frame, merged: &Merged, format: &RasterFormat, data: &mut [u8]) -> Result<()> {
     let plane = format.width * format.height;
     let bands = format.bands - usize::from(format.uncertainty);
     if merged.channels != bands {
