@@ -6,6 +6,7 @@ mod output;
 mod scene;
 mod select;
 mod soup;
+mod view;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,8 @@ enum Command {
     Select(select::Arguments),
     /// Average the weights of models of one architecture into one model, which runs at the cost of one
     Soup(soup::Arguments),
+    /// Look at an image, its mask, probabilities and uncertainties in a browser
+    View(view::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(arguments),
         Command::Select(arguments) => select::run(arguments),
         Command::Soup(arguments) => soup::run(arguments),
+        Command::View(arguments) => view::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
