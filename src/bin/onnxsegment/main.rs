@@ -11,6 +11,7 @@ mod scene;
 mod select;
 mod signals;
 mod soup;
+mod view;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum Command {
     Select(select::Arguments),
     /// Average the weights of models of one architecture into one model, which runs at the cost of one
     Soup(soup::Arguments),
+    /// Look at an image, its mask, probabilities and uncertainties in a browser
+    View(view::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Select(arguments) => done(select::run(arguments)),
         Command::Soup(arguments) => done(soup::run(arguments)),
+        Command::View(arguments) => done(view::run(arguments)),
     };
     match result {
         Ok(code) => code,

@@ -260,17 +260,29 @@ impl Source {
 
     /// Reads a band, or the mask of a band: 0 where the band is 0, else 1.
     fn read_mask(&self, rect: Rect, band: usize, mask: bool) -> Result<Vec<u8>> {
-        let failed = |e: gdal::errors::GdalError| Error::read("location", &self.info.location, e.to_string());
-        let owner = self.dataset.rasterband(band).map_err(failed)?;
-        let band = if mask { owner.open_mask_band().map_err(failed)? } else { owner };
         // As a float, in which any type's smallest step above 0 is not 0.
         let mut values = vec![0f32; rect.area()];
-        self.said(rect, || read_band(&band, rect, &mut values))?;
+        self.with_band(band, mask, |band| self.said(rect, || read_band(band, rect, &mut values)))?;
         Ok(values.iter().map(|v| (*v != 0.0) as u8).collect())
     }
 
+    /// Does something with a band, or with the mask of a band.
+    pub(super) fn with_band<R>(
+        &self,
+        band: usize,
+        mask: bool,
+        work: impl FnOnce(&RasterBand<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let failed = |e: gdal::errors::GdalError| Error::read("location", &self.info.location, e.to_string());
+        let band = self.dataset.rasterband(band).map_err(failed)?;
+        match mask {
+            true => work(&band.open_mask_band().map_err(failed)?),
+            false => work(&band),
+        }
+    }
+
     /// Turns GDAL's failure to read into an error for the user, and keeps its warnings.
-    fn said(&self, rect: Rect, read: impl FnOnce() -> CPLErr::Type) -> Result<()> {
+    pub(super) fn said(&self, rect: Rect, read: impl FnOnce() -> CPLErr::Type) -> Result<()> {
         let (result, mut said) = catch(read);
         // GDAL makes up what is missing from a JPEG.
         let cut = said.warnings.iter().any(|w| w.contains("Premature end of"));
@@ -334,7 +346,7 @@ fn marked<'a, T: 'a>(values: impl Iterator<Item = &'a T>, wrong: impl Fn(&T) -> 
 }
 
 /// Both masks: 0 where either is.
-fn hide(mask: &mut Option<Vec<u8>>, more: Vec<u8>) {
+pub(super) fn hide(mask: &mut Option<Vec<u8>>, more: Vec<u8>) {
     match mask {
         Some(mask) => mask.iter_mut().zip(&more).for_each(|(m, v)| *m &= v),
         None => *mask = Some(more),
