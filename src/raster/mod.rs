@@ -13,6 +13,7 @@ pub mod legend;
 mod memory;
 #[cfg(feature = "raster")]
 pub mod parts;
+pub mod share;
 #[cfg(feature = "raster")]
 pub mod source;
 
@@ -20,3 +21,4 @@ pub use error::{Error, Result};
 pub use georeference::{Gcp, Georeference, MaskGrid};
 pub use grid::{Axis, Cell, Grid, Lattice, Preference, Rect, Shard, Work};
 pub use legend::Legend;
+pub use share::Share;
