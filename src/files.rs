@@ -107,6 +107,22 @@ impl Temporary {
         Ok(temporary)
     }
 
+    /// A name beside a file for whoever else writes it.
+    pub fn beside(path: &Path) -> Self {
+        Temporary(beside(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Brings it to the disk, and then under its name.
+    pub fn publish(self, to: &Path) -> io::Result<()> {
+        sync(&self.0)?;
+        self.rename(to)?;
+        sync_folder(Some(&parent(to)))
+    }
+
     pub fn rename(self, to: &Path) -> io::Result<()> {
         std::fs::rename(&self.0, to)?;
         std::mem::forget(self);

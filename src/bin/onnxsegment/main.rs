@@ -3,6 +3,7 @@
 mod eval;
 mod models;
 mod output;
+mod run;
 mod scene;
 mod select;
 mod soup;
@@ -25,6 +26,10 @@ struct Line {
 enum Command {
     /// Score a mask, or models on an image, against the truth
     Eval(eval::Arguments),
+    /// Print the gst-launch-1.0 lines that `run` would run
+    Pipeline(run::Arguments),
+    /// Segment images, rasters, folders of them, or a video
+    Run(run::RunArguments),
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
     /// Average the weights of models of one architecture into one model, which runs at the cost of one
@@ -32,13 +37,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Line::parse().command {
-        Command::Eval(arguments) => eval::run(arguments),
-        Command::Select(arguments) => select::run(arguments),
-        Command::Soup(arguments) => soup::run(arguments),
+        Command::Eval(arguments) => done(eval::run(arguments)),
+        Command::Pipeline(arguments) => done(run::pipeline(arguments)),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Select(arguments) => done(select::run(arguments)),
+        Command::Soup(arguments) => done(soup::run(arguments)),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("onnxsegment: {e:#}");
             ExitCode::FAILURE

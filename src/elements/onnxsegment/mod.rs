@@ -19,6 +19,13 @@ glib::wrapper! {
     pub struct OnnxSegment(ObjectSubclass<imp::OnnxSegment>) @extends gst::Element, gst::Object;
 }
 
+impl OnnxSegment {
+    /// What the element declares, without what it inherits.
+    pub fn specs() -> &'static [glib::ParamSpec] {
+        <imp::OnnxSegment as gst::subclass::prelude::ObjectImpl>::properties()
+    }
+}
+
 /// Registers the element.
 ///
 /// # Errors

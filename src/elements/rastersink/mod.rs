@@ -42,6 +42,13 @@ impl From<Resume> for crate::raster::parts::Resume {
     }
 }
 
+impl RasterSink {
+    /// What the element declares, without what it inherits.
+    pub fn specs() -> &'static [glib::ParamSpec] {
+        <imp::RasterSink as gst::subclass::prelude::ObjectImpl>::properties()
+    }
+}
+
 /// Registers the element.
 ///
 /// # Errors

@@ -29,6 +29,13 @@ pub enum Grid {
     Source,
 }
 
+impl RasterSrc {
+    /// What the element declares, without what it inherits.
+    pub fn specs() -> &'static [glib::ParamSpec] {
+        <imp::RasterSrc as gst::subclass::prelude::ObjectImpl>::properties()
+    }
+}
+
 /// Registers the element.
 ///
 /// # Errors

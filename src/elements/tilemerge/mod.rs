@@ -15,6 +15,13 @@ glib::wrapper! {
     pub struct TileMerge(ObjectSubclass<imp::TileMerge>) @extends gst::Element, gst::Object;
 }
 
+impl TileMerge {
+    /// What the element declares, without what it inherits.
+    pub fn specs() -> &'static [glib::ParamSpec] {
+        <imp::TileMerge as gst::subclass::prelude::ObjectImpl>::properties()
+    }
+}
+
 /// Registers the element.
 ///
 /// # Errors
