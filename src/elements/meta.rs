@@ -14,7 +14,7 @@ use crate::engine::cascade::Cascade;
 use crate::engine::decide::Threshold;
 use crate::raster::grid::Tile;
 use crate::raster::{
-    Axis, Cell, Error, Georeference, Grid, Lattice, Legend, MaskGrid, Preference, Rect, Result, Shard,
+    Axis, Cell, Error, Georeference, Grid, Lattice, Legend, MaskGrid, Preference, Rect, Result, Share,
 };
 
 /// Name of the tile meta.
@@ -322,12 +322,14 @@ impl SegmentationInfo {
     }
 }
 
-/// The query `GstRasterPlan`, by which a tiler and what follows it agree before the first tile. It goes out twice:
+/// The query `GstRasterPlan`, by which a tiler and what follows it agree before the first tile. It goes out twice, and
+/// where a run is begun for others a third time:
 ///
 /// 1. [`Plan::preference`]: the models, or `maskclean` where labels are read, add what they would have of tiles
 ///    ([`Preference`]). Nobody else need answer.
 /// 2. [`Plan::run`]: with everything resolved. `onnxsegment` and `maskclean` add models and settings; a sink that keeps parts checks
 ///    that they belong to this run and answers with its lattice and the parts that are finished, or refuses.
+/// 3. [`Plan::without_data`]: cells that the sink finishes by itself; models pass it on.
 pub struct Plan {
     query: gst::query::Custom<gst::Query>,
 }
@@ -344,7 +346,7 @@ pub struct RunRequest {
     pub region: Rect,
     /// What finished rasters are to be brought back to; `None` for the grid above.
     pub mask_grid: Option<MaskGrid>,
-    pub shard: Shard,
+    pub share: Share,
     /// What is sent are labels, at the wish of what follows, and this is what they mean as far as it is known.
     #[serde(default)]
     pub labels: Option<SourceLabels>,
@@ -370,7 +372,7 @@ pub struct RunModels {
 }
 
 /// What a sink that keeps parts answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunAnswer {
     pub lattice: Lattice,
     /// Only cores count: a tile is needed where its core lies, not where its halo reaches.
@@ -379,6 +381,9 @@ pub struct RunAnswer {
     pub done: Vec<Cell>,
     /// The sink has posted an error and wants no tile.
     pub refused: bool,
+    /// A name for the run: the same wherever parts are parts of one another.
+    #[serde(default)]
+    pub identity: String,
 }
 
 impl Plan {
@@ -394,6 +399,14 @@ impl Plan {
         let mut s = gst::Structure::new_empty(PLAN);
         s.set("stage", "run");
         put(&mut s, "request", request);
+        Plan { query: gst::query::Custom::new(s) }
+    }
+
+    /// Tells whoever keeps the parts of the run just announced that cells have no data.
+    pub fn without_data(cells: &[Cell]) -> Self {
+        let mut s = gst::Structure::new_empty(PLAN);
+        s.set("stage", "without-data");
+        put(&mut s, "without-data", &cells);
         Plan { query: gst::query::Custom::new(s) }
     }
 
@@ -432,6 +445,11 @@ impl<'a> PlanRef<'a> {
     /// The run that is announced; `None` in the round that only asks for preferences.
     pub fn request(&self) -> Option<RunRequest> {
         take(self.0, "request")
+    }
+
+    /// Cells that are known to have no data; `None` in the other rounds.
+    pub fn without_data(&self) -> Option<Vec<Cell>> {
+        take(self.0, "without-data")
     }
 
     pub fn models(&self) -> Option<RunModels> {

@@ -3,13 +3,14 @@
 //! Nothing links to ONNX Runtime or CUDA: the library is looked for when the first model is opened.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::SystemTime;
 
-use ort::ep::{self, ExecutionProviderDispatch};
+use ort::ep::{self, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::ValueType;
@@ -248,6 +249,45 @@ fn runtime() -> Result<&'static Runtime> {
 /// No library, with the places that were searched.
 pub fn library_path() -> Result<&'static Path> {
     Ok(&runtime()?.library)
+}
+
+/// Version of the ONNX Runtime library in use, such as `1.31.0`.
+///
+/// # Errors
+/// No library, with the places that were searched.
+pub fn version() -> Result<String> {
+    let path = library_path()?;
+    let failed = || Error::Runtime(format!("{} does not tell its version", path.display()));
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| failed())?;
+    // SAFETY: the library is loaded already, so that no code of it runs here but the two calls that are made, which take
+    // nothing; it stays loaded, and with it the text, which is static.
+    unsafe {
+        let library = libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+        if library.is_null() {
+            return Err(failed());
+        }
+        let symbol = libc::dlsym(library, c"OrtGetApiBase".as_ptr());
+        if symbol.is_null() {
+            return Err(failed());
+        }
+        let api_base: unsafe extern "system" fn() -> *const ort::sys::OrtApiBase = std::mem::transmute(symbol);
+        let text = ((*api_base()).GetVersionString)();
+        Ok(CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
+/// The execution providers that this library has, whether or not there is a device for them.
+///
+/// # Errors
+/// No library, with the places that were searched.
+pub fn providers() -> Result<Vec<&'static str>> {
+    environment()?;
+    let has = |provider: &Provider| match provider {
+        Provider::Cpu => true,
+        Provider::Cuda => ep::CUDA::is_available().unwrap_or(false),
+        Provider::TensorRt => ep::TensorRT::is_available().unwrap_or(false),
+    };
+    Ok([Provider::TensorRt, Provider::Cuda, Provider::Cpu].iter().filter(|p| has(p)).map(|p| p.name()).collect())
 }
 
 /// The process's ONNX Runtime environment, of which there can be only one: for programs that open sessions of their

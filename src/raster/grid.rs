@@ -7,6 +7,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::share::Share;
 
 /// Tile side where neither user nor model names one, in pixels.
 pub const TILE: i64 = 1024;
@@ -302,6 +303,13 @@ impl Lattice {
         Rect::new(cell.column * w, cell.row * h, w, h).intersect(region)
     }
 
+    /// A cell's place in the list of those that reach into `region`.
+    pub fn place(&self, cell: Cell, region: &Rect) -> usize {
+        let (left, right) = (region.x / self.part_width, (region.right() - 1) / self.part_width);
+        let rows = cell.row - region.y / self.part_height;
+        (rows * (right - left + 1) + cell.column - left) as usize
+    }
+
     /// The cells that reach into `region` (which lies in the raster), row by row.
     pub fn cells(&self, region: &Rect) -> Vec<Cell> {
         if region.is_empty() {
@@ -353,18 +361,21 @@ impl Shard {
 }
 
 /// What one process of a run has to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// The pixels wanted, inside the raster.
     pub region: Rect,
-    pub shard: Shard,
+    pub share: Share,
     pub lattice: Lattice,
 }
 
 impl Work {
-    /// The cells of this process's shard.
-    pub fn cells(&self) -> Vec<Cell> {
-        self.shard.of(&self.lattice.cells(&self.region)).to_vec()
+    /// The cells of this process's share.
+    ///
+    /// # Errors
+    /// As [`Share::of`].
+    pub fn cells(&self) -> Result<Vec<Cell>> {
+        self.share.of(&self.lattice.cells(&self.region))
     }
 
     /// The tiles that `cells` need, in order.
@@ -426,11 +437,13 @@ mod tests {
             x in 0i64..5000, y in 0i64..2000, w in 1i64..9000, h in 1i64..3000, n in 1usize..12,
         ) {
             let region = Rect::new(x, y, w, h);
-            let work = |index| Work { region, shard: Shard { index, count: n }, lattice: Lattice { part_width: 700, part_height: 130 } };
-            let all: Vec<Cell> = (1..=n).flat_map(|i| work(i).cells()).collect();
+            let share = |index| Share::Shard(Shard { index, count: n });
+            let work = |index| Work { region, share: share(index), lattice: Lattice { part_width: 700, part_height: 130 } };
+            let all: Vec<Cell> = (1..=n).flat_map(|i| work(i).cells().unwrap()).collect();
             prop_assert_eq!(&all, &work(1).lattice.cells(&region));
             let pixels: usize = all.iter().map(|c| work(1).lattice.rect(*c, &region).area()).sum();
             prop_assert_eq!(pixels, region.area());
+            prop_assert!(all.iter().enumerate().all(|(k, cell)| work(1).lattice.place(*cell, &region) == k));
         }
     }
 

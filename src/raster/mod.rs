@@ -19,6 +19,7 @@ mod memory;
 #[cfg(feature = "raster")]
 pub mod parts;
 pub mod rle;
+pub mod share;
 #[cfg(feature = "raster")]
 pub mod source;
 #[cfg(feature = "raster")]
@@ -28,3 +29,4 @@ pub use error::{Error, Result};
 pub use georeference::{Gcp, Georeference, MaskGrid};
 pub use grid::{Axis, Cell, Grid, Lattice, Preference, Rect, Shard, Work};
 pub use legend::Legend;
+pub use share::Share;

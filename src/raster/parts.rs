@@ -123,24 +123,19 @@ fn is_ours(name: &str) -> bool {
 }
 
 impl Parts {
-    /// Opens or begins the parts of a run in the folder beside its first product. `shards` is the number of processes
-    /// that share the run.
+    /// Opens or begins the parts of a run in the folder beside its first product. `shared` says that other processes have
+    /// their shares of the run.
     ///
     /// # Errors
     /// A folder that cannot be written, and parts that belong to another run: the text says in what it differs.
-    pub fn open(products: Vec<Product>, manifest: Manifest, resume: Resume, shards: usize) -> Result<Parts> {
-        let folder = folder(&products[0].path);
-        let identity = manifest.identity();
-        let mut parts = Parts { folder, products, manifest, identity, finished: false, own: false };
-        for product in &parts.products {
-            check_target(product)?;
-        }
+    pub fn open(products: Vec<Product>, manifest: Manifest, resume: Resume, shared: bool) -> Result<Parts> {
+        let mut parts = Parts::new(products, manifest)?;
         files::sweep(&parts.folder);
         if resume == Resume::False {
-            if shards > 1 {
+            if shared {
                 return Err(parts.refused(format!(
-                    "resume=false with {shards} shards: each would throw away the parts of the others; delete {} once \
-                     and begin the shards without it",
+                    "resume=false where several processes share a run: each would throw away the parts of the others; \
+                     delete {} once and begin them without it",
                     parts.folder.display()
                 )));
             }
@@ -151,7 +146,7 @@ impl Parts {
             return Ok(parts);
         }
         // One of many shards may come when the others are through.
-        if resume != Resume::False && shards > 1 && parts.is_finished() {
+        if resume != Resume::False && shared && parts.is_finished() {
             parts.finished = true;
             return Ok(parts);
         }
@@ -161,8 +156,28 @@ impl Parts {
                 parts.folder.display()
             )));
         }
-        parts.own = parts.begin()? && shards == 1;
+        parts.own = parts.begin()? && !shared;
         Ok(parts)
+    }
+
+    /// The cells of a run that are finished, in order, whether it has begun or not. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`Parts::open`].
+    pub fn look(products: Vec<Product>, manifest: Manifest) -> Result<Vec<Cell>> {
+        let mut parts = Parts::new(products, manifest)?;
+        match parts.read_manifest()? {
+            Some(there) => parts.check(&there)?,
+            None if parts.is_finished() => parts.finished = true,
+            None => return Ok(Vec::new()),
+        }
+        parts.done()
+    }
+
+    fn new(products: Vec<Product>, manifest: Manifest) -> Result<Parts> {
+        products.iter().try_for_each(check_target)?;
+        let (folder, identity) = (folder(&products[0].path), manifest.identity());
+        Ok(Parts { folder, products, manifest, identity, finished: false, own: false })
     }
 
     /// The folder of the parts.
@@ -176,6 +191,11 @@ impl Parts {
 
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// A name for the run: the same wherever parts are parts of one another.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     fn refused(&self, problem: impl AsRef<str>) -> Error {

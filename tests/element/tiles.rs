@@ -4,7 +4,7 @@
 use gst::prelude::*;
 use gstonnxsegment::elements::meta::{Plan, PlanRef, RasterInfo, RunRequest, SegmentationInfo, TileMeta};
 use gstonnxsegment::raster::grid::Stated;
-use gstonnxsegment::raster::{Georeference, Grid, Preference, Rect, Shard};
+use gstonnxsegment::raster::{Georeference, Grid, Preference, Rect, Share};
 
 use crate::common::*;
 
@@ -294,7 +294,7 @@ fn a_plan_learns_what_the_models_want_and_what_they_are() {
         grid: Grid::fit(100, 100, Stated::default(), &preference).unwrap(),
         region: Rect::new(0, 0, 100, 100),
         mask_grid: None,
-        shard: Shard::default(),
+        share: Share::default(),
         labels: None,
     };
     assert!(Plan::run(&request).send(&src));

@@ -8,6 +8,7 @@ mod common;
 mod reference;
 
 mod cascade;
+mod cells;
 mod child;
 mod golden;
 mod grid;

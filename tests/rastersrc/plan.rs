@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
 use gstonnxsegment::elements::meta::{PlanRef, RunAnswer, RunRequest};
-use gstonnxsegment::raster::{Cell, Lattice, Preference, Rect, Shard};
+use gstonnxsegment::raster::{Cell, Lattice, Preference, Rect, Shard, Share};
 
 use crate::common::Pipeline;
 use crate::raster::{Folder, Raster, texture};
@@ -47,7 +47,7 @@ fn play(pipeline: &Pipeline) -> Vec<Got> {
 }
 
 fn lattice(part_width: i64, part_height: i64) -> RunAnswer {
-    RunAnswer { lattice: Lattice { part_width, part_height }, cores: false, done: Vec::new(), refused: false }
+    RunAnswer { lattice: Lattice { part_width, part_height }, ..RunAnswer::default() }
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn two_rounds_before_the_first_tile() {
     let seen = seen.lock().unwrap();
     assert_eq!(seen.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
     let request = seen[1].clone().unwrap();
-    assert_eq!((request.region, request.shard), (window, Shard { index: 2, count: 2 }));
+    assert_eq!((request.region, &request.share), (window, &Share::Shard(Shard { index: 2, count: 2 })));
     assert_eq!(request.name, path);
     assert_eq!(request.georeference.geotransform, Some([500_000.0, 0.5, 0.0, 5_400_000.0, 0.0, -0.5]));
     let grid = request.grid;

@@ -38,6 +38,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Print the gst-launch-1.0 lines that `run` would run
     Pipeline(run::Arguments),
+    /// Show what a mosaic's run has to do, cell by cell; --begin begins it for others to work on
+    Plan(run::PlanArguments),
     /// Write masks as run-length rows, or rows as masks
     Rle(rle::Arguments),
     /// Segment images, rasters, folders of them, or a video
@@ -48,6 +50,8 @@ enum Command {
     Soup(soup::Arguments),
     /// Look at an image, its mask, probabilities and uncertainties in a browser
     View(view::Arguments),
+    /// Work on cells of mosaics that lines of JSON on the standard input name, with models that stay loaded
+    Work,
 }
 
 fn main() -> ExitCode {
@@ -57,11 +61,13 @@ fn main() -> ExitCode {
         Command::Footprints(arguments) => footprints::run(arguments),
         Command::Inspect(arguments) => done(inspect::run(arguments)),
         Command::Pipeline(arguments) => done(run::pipeline(arguments)),
+        Command::Plan(arguments) => done(run::plan(arguments)),
         Command::Rle(arguments) => done(rle::run(arguments)),
         Command::Run(arguments) => run::run(arguments),
         Command::Select(arguments) => done(select::run(arguments)),
         Command::Soup(arguments) => done(soup::run(arguments)),
         Command::View(arguments) => done(view::run(arguments)),
+        Command::Work => done(run::work()),
     };
     match result {
         Ok(code) => code,

@@ -14,8 +14,7 @@ use crate::elements::caps;
 use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunModels, RunRequest, SegmentationInfo};
 use crate::elements::{self, pads};
 use crate::engine::lock;
-use crate::raster::grid::Work;
-use crate::raster::{Error, Lattice};
+use crate::raster::Error;
 
 pub struct MaskClean {
     sink: gst::Pad,
@@ -255,12 +254,10 @@ impl MaskClean {
             return true;
         };
         let Some(wanted) = lock(&self.stream).wanted.clone() else { return false };
-        if request.shard.count > 1 {
-            let shard = format!("{}/{}", request.shard.index, request.shard.count);
+        if !request.share.is_all() {
             let problem = "maskclean needs every tile of a mosaic; clean it in one process, without shards";
-            self.post(&Error::setting("shard", shard, problem));
-            let lattice = Lattice::default();
-            plan.set_answer(&RunAnswer { lattice, cores: false, done: Vec::new(), refused: true });
+            self.post(&Error::setting(request.share.property(), &request.share, problem));
+            plan.set_answer(&RunAnswer { refused: true, ..RunAnswer::default() });
             return true;
         }
         lock(&self.stream).region = Some(request.region);
@@ -271,7 +268,7 @@ impl MaskClean {
         if let Some(mut plan) = PlanRef::of(query)
             && let Some(mut answer) = plan.answer()
         {
-            let all = Work { region: request.region, shard: request.shard, lattice: answer.lattice }.cells().len();
+            let all = answer.lattice.cells(&request.region).len();
             if answer.done.len() < all {
                 answer.done.clear();
                 plan.set_answer(&answer);

@@ -1088,6 +1088,9 @@ impl OnnxSegment {
         let (Some(ensemble), Some(mut plan)) = (ensemble, PlanRef::of(query)) else {
             return false;
         };
+        if plan.without_data().is_some() {
+            return self.outputs().iter().any(|o| o.pad.peer_query(query));
+        }
         let palette = lock(&self.properties).palette(&ensemble);
         let run = plan.request().is_some();
         let added = match run {

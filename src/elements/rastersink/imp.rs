@@ -24,11 +24,11 @@ use crate::elements::meta::{PlanRef, RasterInfo, RunAnswer, RunModels, RunReques
 use crate::engine::lock;
 use crate::engine::pixels::Frame as _;
 use crate::raster::blend::{Blend, Blender, Piece};
-use crate::raster::cells::{Cells, Depth, touches};
+use crate::raster::cells::{Cells, Depth, Whole, touches};
 use crate::raster::grid::Work;
 use crate::raster::parts::{Entry, Kind, Manifest, Outcome, Parts, Product};
 use crate::raster::stac;
-use crate::raster::{Cell, Error, Georeference, Grid, Lattice, Rect, Result, Shard};
+use crate::raster::{Cell, Error, Georeference, Grid, Rect, Result, Share};
 
 /// A run that has been agreed on.
 struct Run {
@@ -67,8 +67,13 @@ struct State {
     raster: Option<RasterInfo>,
     run: Option<Run>,
     floats: Vec<f32>,
+    /// The run was only looked at.
+    is_look: bool,
     failed: bool,
 }
+
+/// What an announced run makes, what makes its parts belong together, and what its models tell.
+type Announced = (Vec<Product>, Manifest, Option<SegmentationInfo>);
 
 #[derive(Default)]
 pub struct RasterSink {
@@ -244,6 +249,10 @@ impl BaseSinkImpl for RasterSink {
     fn query(&self, query: &mut gst::QueryRef) -> bool {
         match PlanRef::of(query) {
             Some(mut plan) => match plan.request() {
+                None if plan.without_data().is_some() => {
+                    let written = self.without_data(&plan.without_data().unwrap_or_default());
+                    written.inspect_err(|e| self.fail(e)).is_ok()
+                }
                 Some(request) => {
                     let answer = self.answer(&request, plan.models());
                     answer.iter().for_each(|answer| plan.set_answer(answer));
@@ -333,23 +342,27 @@ impl RasterSink {
     fn answer(&self, request: &RunRequest, models: Option<RunModels>) -> Option<RunAnswer> {
         let wanted = lock(&self.state).wanted.clone()?;
         let cores = wanted.blend == Blend::Crop;
-        Some(match self.begin(wanted, request, models) {
-            Ok(run) => {
-                let to_do = run.cells.wanted();
-                let done = run.work.cells().into_iter().filter(|cell| !to_do.contains(cell)).collect();
-                let answer = RunAnswer { lattice: run.work.lattice, cores, done, refused: false };
+        let lattice = wanted.lattice;
+        let answered = self.manifest(&wanted, request, models).and_then(|(products, manifest, info)| {
+            let identity = manifest.identity();
+            let done = if request.share == Share::None {
+                lock(&self.state).is_look = true;
+                Parts::look(products, manifest)?
+            } else {
+                let (run, done) = self.begin(wanted, request, (products, manifest, info))?;
                 lock(&self.state).run = Some(run);
-                answer
-            }
-            Err(e) => {
-                self.fail(&e);
-                RunAnswer { lattice: Lattice::default(), cores, done: Vec::new(), refused: true }
-            }
-        })
+                done
+            };
+            Ok(RunAnswer { lattice, cores, done, identity, refused: false })
+        });
+        Some(answered.unwrap_or_else(|e| {
+            self.fail(&e);
+            RunAnswer { refused: true, ..RunAnswer::default() }
+        }))
     }
 
-    /// Opens the parts of a run.
-    fn begin(&self, wanted: Arc<Wanted>, request: &RunRequest, models: Option<RunModels>) -> Result<Run> {
+    /// What an announced run makes, what makes its parts belong together, and what its models tell.
+    fn manifest(&self, wanted: &Wanted, request: &RunRequest, models: Option<RunModels>) -> Result<Announced> {
         let wide = models.as_ref().is_some_and(|models| models.wide);
         let (info, settings) = models.map_or((None, serde_json::Value::Null), |m| (Some(m.info), m.settings));
         let label_depth = if wide { Depth::U16 } else { products::label_depth(info.as_ref())? };
@@ -380,18 +393,25 @@ impl RasterSink {
             let look = products::look(product.kind, product.depth, None, info.as_ref(), blend);
             wanted.format.rehearse(product, &look)?;
         }
-        let parts = Arc::new(Parts::open(all, manifest, wanted.resume, request.shard.count)?);
-        let work = Work { region: request.region, shard: request.shard, lattice };
-        let share = work.cells();
+        Ok((all, manifest, info))
+    }
+
+    /// Opens the parts of a run. Returns also the cells of the region that are finished.
+    fn begin(&self, wanted: Arc<Wanted>, request: &RunRequest, announced: Announced) -> Result<(Run, Vec<Cell>)> {
+        let (products, manifest, info) = announced;
+        let lattice = wanted.lattice;
+        let work = Work { region: request.region, share: request.share.clone(), lattice };
+        let share = work.cells()?;
+        let parts = Arc::new(Parts::open(products, manifest, wanted.resume, request.share.is_shared())?);
         let done: BTreeSet<Cell> = parts.done()?.into_iter().collect();
         let to_do: Vec<Cell> = share.iter().copied().filter(|cell| !done.contains(cell)).collect();
         let resumed = share.len() - to_do.len();
         gst::info!(CAT, imp = self, "{} parts to make, {resumed} are there", to_do.len());
         // Labels have one band; scores say theirs with the first tile.
         let layout = parts.products().iter().map(|p| (p.depth, 1)).collect();
-        Ok(Run {
+        let run = Run {
             wanted,
-            writer: Writer::start(parts.clone())?,
+            writer: self.writer(parts.clone())?,
             parts,
             grid: request.grid,
             work,
@@ -404,11 +424,26 @@ impl RasterSink {
             tiles: 0,
             resumed,
             share: share.len(),
+        };
+        Ok((run, done.into_iter().collect()))
+    }
+
+    /// What writes parts and tells the application of each.
+    fn writer(&self, parts: Arc<Parts>) -> Result<Writer> {
+        let (element, manifest) = (self.obj().downgrade(), parts.clone());
+        Writer::start(parts, move |whole: &Whole| {
+            let Some(obj) = element.upgrade() else { return };
+            let Manifest { lattice, region, .. } = manifest.manifest();
+            let told = gst::Structure::builder("rastersink-part")
+                .field("cell", lattice.place(whole.cell, region) as u64)
+                .field("pixels", whole.rect.area() as u64)
+                .field("without-data", whole.samples.is_none());
+            let _ = obj.post_message(gst::message::Element::builder(told.build()).src(&obj).build());
         })
     }
 
     /// A run that nobody has announced: what its first tile tells.
-    fn unannounced(&self, state: &State, wanted: Arc<Wanted>, meta: &TileMeta) -> Result<Run> {
+    fn unannounced(&self, state: &State, wanted: Arc<Wanted>, meta: &TileMeta) -> Result<(Run, Vec<Cell>)> {
         let raster = state.raster.clone().unwrap_or_default();
         let request = RunRequest {
             source: serde_json::Value::Null,
@@ -417,11 +452,22 @@ impl RasterSink {
             grid: meta.grid,
             region: meta.grid.bounds(),
             mask_grid: None,
-            shard: Shard::default(),
+            share: Share::default(),
             labels: None,
         };
         let models = state.info.clone().map(|info| RunModels { settings: info.settings(), info, wide: false });
-        self.begin(wanted, &request, models)
+        let announced = self.manifest(&wanted, &request, models)?;
+        self.begin(wanted, &request, announced)
+    }
+
+    /// Finishes cells that have no data.
+    fn without_data(&self, cells: &[Cell]) -> Result<()> {
+        let Some((parts, lattice)) = lock(&self.state).run.as_ref().map(|run| (run.parts.clone(), run.work.lattice))
+        else {
+            return Ok(());
+        };
+        let region = parts.manifest().region;
+        cells.iter().try_for_each(|cell| parts.write(*cell, &lattice.rect(*cell, &region), None))
     }
 
     /// Takes a tile.
@@ -437,7 +483,7 @@ impl RasterSink {
         if state.run.is_none()
             && let Some(wanted) = state.wanted.clone()
         {
-            state.run = Some(self.unannounced(state, wanted, &meta)?);
+            state.run = Some(self.unannounced(state, wanted, &meta)?.0);
         }
         let State { run: Some(run), floats, info, .. } = state else {
             return Ok(());
@@ -510,6 +556,9 @@ impl RasterSink {
     /// At the end of the stream: writes what is left, and makes the rasters when every part is there.
     fn finish(&self) -> Result<()> {
         // Taken out, so that statistics need not wait.
+        if lock(&self.state).is_look {
+            return Ok(());
+        }
         let Some(mut run) = lock(&self.state).run.take() else {
             return Err(Error::Tile(
                 "the stream ended before any tile came, and nothing was written; put `rastersrc` or `tilesplit` before \

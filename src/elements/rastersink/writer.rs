@@ -19,9 +19,11 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// `written` hears of each part that is there.
+    ///
     /// # Errors
     /// A thread that cannot be started.
-    pub fn start(parts: Arc<Parts>) -> Result<Self> {
+    pub fn start(parts: Arc<Parts>, written: impl Fn(&Whole) + Send + 'static) -> Result<Self> {
         let (queue, cells) = sync_channel::<Whole>(WAITING);
         let failure = Arc::new(Mutex::new(None));
         let failed = failure.clone();
@@ -31,8 +33,11 @@ impl Writer {
                 if lock(&failed).is_some() {
                     continue;
                 }
-                if let Err(e) = parts.write(whole.cell, &whole.rect, whole.samples.as_deref()) {
-                    lock(&failed).get_or_insert(e);
+                match parts.write(whole.cell, &whole.rect, whole.samples.as_deref()) {
+                    Ok(()) => written(&whole),
+                    Err(e) => {
+                        lock(&failed).get_or_insert(e);
+                    }
                 }
             }
         };

@@ -1,7 +1,7 @@
 //! The element. It opens the raster on the way to PAUSED; its streaming thread then agrees with what follows on tiles, and
 //! sends those that a thread of their own has read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -22,7 +22,7 @@ use crate::engine::lock;
 use crate::engine::pixels::Sample;
 use crate::raster::grid::{Preference, Work};
 use crate::raster::source::{Counters, Info, ReadAhead, Reading, SampleType, Source};
-use crate::raster::{Error, Grid, Lattice, MaskGrid, Rect, Result};
+use crate::raster::{Cell, Error, Grid, MaskGrid, Rect, Result, Share};
 
 /// Tiles per second of stream time.
 const RATE: u64 = 25;
@@ -488,19 +488,21 @@ impl RasterSrc {
             grid,
             region,
             mask_grid,
-            shard: wanted.shard,
+            share: wanted.share.clone(),
             labels: labels.clone(),
         };
         let mut plan = Plan::run(&request);
         let answered = plan.send(pad);
-        let all = RunAnswer { lattice: Lattice::default(), cores: false, done: Vec::new(), refused: false };
-        let answer = plan.answer().filter(|_| answered).unwrap_or(all);
+        let answer = plan.answer().filter(|_| answered).unwrap_or_default();
         if answer.refused {
             return Err(Error::Cancelled);
         }
-        let work = Work { region, shard: wanted.shard, lattice: answer.lattice };
-        let done: std::collections::BTreeSet<_> = answer.done.into_iter().collect();
-        let cells: Vec<_> = work.cells().into_iter().filter(|cell| !done.contains(cell)).collect();
+        let work = Work { region, share: wanted.share, lattice: answer.lattice };
+        let done: BTreeSet<_> = answer.done.iter().copied().collect();
+        let cells: Vec<_> = work.cells()?.into_iter().filter(|cell| !done.contains(cell)).collect();
+        if matches!(work.share, Share::None | Share::Empty) {
+            self.tell_plan(&source, &request, &answer);
+        }
         let tiles: Arc<[usize]> = work.tiles(&grid, &cells, answer.cores).into();
         gst::info!(CAT, imp = self, "{} of {} tiles, region {region:?}", tiles.len(), grid.count());
         if tiles.is_empty() {
@@ -527,6 +529,35 @@ impl RasterSrc {
         let first = lock(&self.state).first;
         let reader = ReadAhead::start(source, reading, first)?;
         Ok(Some(Run { reader, grid, tiles, format, info: raster, first }))
+    }
+
+    /// Tells the application what there is to do, and where the run is begun has the cells finished that have no data.
+    fn tell_plan(&self, source: &Source, request: &RunRequest, answer: &RunAnswer) {
+        let all = answer.lattice.cells(&request.region);
+        let places = |of: &dyn Fn(&Cell) -> bool| -> Vec<usize> { (0..all.len()).filter(|k| of(&all[*k])).collect() };
+        let done: BTreeSet<_> = answer.done.iter().copied().collect();
+        let is_empty = |cell: &Cell| source.is_empty(answer.lattice.rect(*cell, &request.region));
+        let empty = places(&|cell| !done.contains(cell) && is_empty(cell));
+        if request.share == Share::Empty && !empty.is_empty() {
+            let cells: Vec<Cell> = empty.iter().map(|k| all[*k]).collect();
+            if !Plan::without_data(&cells).send(self.obj().src_pad()) {
+                return; // who refused has said why
+            }
+        }
+        let plan = serde_json::json!({
+            "identity": answer.identity,
+            "source": request.source,
+            "region": request.region,
+            "grid": request.grid,
+            "lattice": answer.lattice,
+            "cores": answer.cores,
+            "cells": all.len(),
+            "empty": empty,
+            "done": places(&|cell| done.contains(cell)),
+        });
+        let told = gst::Structure::builder("rastersrc-plan").field("plan", plan.to_string()).build();
+        let obj = self.obj();
+        let _ = obj.post_message(gst::message::Element::builder(told).src(&*obj).build());
     }
 
     /// Resamples where the user or the models ask for it; whether it was done.

@@ -9,7 +9,7 @@ use gst::prelude::*;
 use super::Grid;
 use crate::raster::grid::Stated;
 use crate::raster::source::{Nodata, Options};
-use crate::raster::{Error, Rect, Result, Shard};
+use crate::raster::{Error, Rect, Result, Shard, Share};
 
 /// What a user has set.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub struct Settings {
     pub window: Option<String>,
     pub bbox: Option<String>,
     pub shard: Option<String>,
+    pub cells: Option<String>,
     /// Metres; -1 = the models', 0 = never resample.
     pub resolution: f64,
     pub grid: Grid,
@@ -42,6 +43,7 @@ impl Default for Settings {
             window: None,
             bbox: None,
             shard: None,
+            cells: None,
             resolution: -1.0,
             grid: Grid::default(),
             nodata: None,
@@ -67,7 +69,7 @@ pub struct Wanted {
     pub options: Options,
     pub stated: Stated,
     pub region: Region,
-    pub shard: Shard,
+    pub share: Share,
     /// Values for invalid pixels, one or one per band.
     pub fill: Option<Vec<f64>>,
 }
@@ -112,6 +114,14 @@ impl Settings {
                 Error::setting("nodata-fill", text, "use a number, or one number per band joined by commas")
             })
         });
+        let share = match (&self.shard, &self.cells) {
+            (Some(_), Some(cells)) => {
+                return Err(Error::setting("cells", cells, "shard is set as well; use one of them"));
+            }
+            (Some(shard), None) => Share::Shard(Shard::parse(shard)?),
+            (None, Some(cells)) => Share::parse(cells)?,
+            (None, None) => Share::default(),
+        };
         Ok(Wanted {
             options: Options {
                 location,
@@ -123,7 +133,7 @@ impl Settings {
                 overlap: (self.overlap != -1).then_some(self.overlap.into()),
             },
             region,
-            shard: self.shard.as_deref().map(Shard::parse).transpose()?.unwrap_or_default(),
+            share,
             fill: fill.transpose()?,
         })
     }
@@ -138,6 +148,7 @@ impl Settings {
             "window" => self.window = text(),
             "bbox" => self.bbox = text(),
             "shard" => self.shard = text(),
+            "cells" => self.cells = text(),
             "resolution" => self.resolution = value.get().unwrap_or(self.resolution),
             "grid" => self.grid = value.get().unwrap_or(self.grid),
             "nodata" => self.nodata = text(),
@@ -157,6 +168,7 @@ impl Settings {
             "window" => self.window.to_value(),
             "bbox" => self.bbox.to_value(),
             "shard" => self.shard.to_value(),
+            "cells" => self.cells.to_value(),
             "resolution" => self.resolution.to_value(),
             "grid" => self.grid.to_value(),
             "nodata" => self.nodata.to_value(),
@@ -199,6 +211,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         text("window", "Window", "x,y,width,height in pixels of the raster: the region wanted (default: all of it)"),
         text("bbox", "Bounding box", "min-x,min-y,max-x,max-y in the raster's coordinates: the region wanted (instead of window)"),
         text("shard", "Shard", "i/n: this process does the i-th of n shares of the region, i from 1 (default: 1/1)"),
+        text("cells", "Cells", "Numbers and ranges of the region's parts, such as 0-41,57, row by row from 0: this process does those; none looks at a run and writes nothing, empty finishes the parts known to have no data (instead of shard)"),
         glib::ParamSpecDouble::builder("resolution")
             .nick("Resolution")
             .blurb("Metres per pixel; a raster that is off by more than a tenth is resampled. -1 = the models', when their metadata names one; 0 = never resample")
@@ -252,7 +265,7 @@ mod tests {
         .unwrap();
         assert_eq!(wanted.options.bands, Some(vec![3, 2, 2]));
         assert_eq!(wanted.region, Region::Window(Rect::new(1, 2, 30, 40)));
-        assert_eq!((wanted.shard.index, wanted.shard.count), (2, 3));
+        assert_eq!(wanted.share, Share::Shard(Shard { index: 2, count: 3 }));
         assert_eq!(wanted.fill, Some(vec![1.5, -2.0]));
         let wanted = settings(|s| s.bbox = Some("-1.5,0,2e3,7".into())).wanted().unwrap();
         assert_eq!(wanted.region, Region::Box([-1.5, 0.0, 2000.0, 7.0]));
@@ -269,6 +282,8 @@ mod tests {
             (error(|s| s.bbox = Some("1,2,3,inf".into())), "bbox=1,2,3,inf: use min-x"),
             (error(|s| (s.window, s.bbox) = (Some("1,2,3,4".into()), Some("1,2,3,4".into()))), "bbox is set as well"),
             (error(|s| s.shard = Some("3/2".into())), "shard=3/2: "),
+            (error(|s| s.cells = Some("3-2".into())), "cells=3-2: "),
+            (error(|s| (s.shard, s.cells) = (Some("1/2".into()), Some("1".into()))), "cells=1: shard is set as well"),
             (error(|s| s.nodata = Some("x".into())), "nodata=x: "),
             (error(|s| s.nodata_fill = Some("1,nan".into())), "nodata-fill=1,nan: "),
         ] {

@@ -245,6 +245,11 @@ pub fn is_part_of(path: &Path, source: &str) -> bool {
 /// A raster under its temporary name, with the files beside it; deleted unless it is installed.
 struct Draft(PathBuf);
 
+/// Whether a product is no raster of its own, but a list of the parts.
+fn is_vrt(product: &Product) -> bool {
+    product.path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("vrt"))
+}
+
 /// The files that GDAL may make for one raster.
 fn siblings(path: &Path) -> Vec<PathBuf> {
     let with = |suffix: &str| {
@@ -302,7 +307,8 @@ impl Parts {
         }
     }
 
-    /// Makes the rasters when every cell of the region is there, whoever wrote it, and takes the parts away. Of several
+    /// Makes the rasters when every cell of the region is there, whoever wrote it, and takes the parts away; but a product
+    /// whose name ends in `.vrt` is a list of the parts, which stay. Of several
     /// processes that come to this at once one does it, and the others wait for it.
     ///
     /// `georeference` is that of the whole raster. `look` says what a product tells, where its parts have as many bands.
@@ -342,7 +348,9 @@ impl Parts {
         for (product, draft) in self.products.iter().zip(drafts) {
             draft.install(&product.path).map_err(|e| self.unfinished(product, &words(&e)))?;
         }
-        self.clear();
+        if !self.products.iter().any(is_vrt) {
+            self.clear();
+        }
         Ok(Outcome::Finished)
     }
 
@@ -379,7 +387,19 @@ impl Parts {
         cells: &[(Cell, bool)],
         progress: &mut dyn FnMut(f64) -> bool,
     ) -> Result<Draft> {
-        let folder = std::path::absolute(&self.folder).map_err(|e| self.unfinished(product, &words(&e)))?;
+        let mut folder = std::path::absolute(&self.folder).map_err(|e| self.unfinished(product, &words(&e)))?;
+        if is_vrt(product) {
+            if self.manifest.mask_grid.is_some() {
+                let problem = "parts on the models' grid are no VRT on the source's; name a .tif, or set grid=model";
+                return Err(self.unfinished(product, problem));
+            }
+            // All may be moved together.
+            if files::parent(&product.path) == files::parent(&self.folder)
+                && let Some(name) = self.folder.file_name()
+            {
+                folder = name.into();
+            }
+        }
         let region = self.manifest.region;
         let sources: Vec<(PathBuf, Rect)> = cells
             .iter()
@@ -389,7 +409,8 @@ impl Parts {
                 (path, self.manifest.lattice.rect(*cell, &region).relative_to(region.x, region.y))
             })
             .collect();
-        let bands = sources.first().and_then(|(path, _)| catch(|| Some(Dataset::open(path).ok()?.raster_count())).0);
+        let first = sources.first().and_then(|(path, _)| Some(self.folder.join(path.file_name()?)));
+        let bands = first.and_then(|path| catch(|| Some(Dataset::open(path).ok()?.raster_count())).0);
         let mut look = look(product.kind, bands);
         look.metadata.push((RUN.into(), self.identity.clone()));
         let (text, _files) = match &self.manifest.mask_grid {
@@ -398,6 +419,10 @@ impl Parts {
                 .map_err(|problem| self.unfinished(product, &problem))?,
         };
         let draft = Draft(files::beside(&product.path));
+        if is_vrt(product) {
+            let written = std::fs::write(&draft.0, text).and_then(|()| draft.sync());
+            return written.map(|()| draft).map_err(|e| self.unfinished(product, &words(&e)));
+        }
         match copy(&text, format.driver(), &format.options(product.kind), &draft.0, progress) {
             Ok(()) => {}
             Err(None) => return Err(Error::Cancelled),

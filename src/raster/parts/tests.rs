@@ -47,7 +47,7 @@ fn products(folder: &Folder) -> Vec<Product> {
 }
 
 fn open(folder: &Folder, resume: Resume, shards: usize) -> Result<Parts> {
-    Parts::open(products(folder), manifest(&products(folder)), resume, shards)
+    Parts::open(products(folder), manifest(&products(folder)), resume, shards > 1)
 }
 
 /// The pixel of each product at a place; no data in some of it.
@@ -230,16 +230,16 @@ fn parts_of_another_run_are_refused_and_kept() {
     let mut other = manifest(&products(&folder));
     other.blend = "hann".into();
     for resume in [Resume::Auto, Resume::True] {
-        let error = Parts::open(products(&folder), other.clone(), resume, 1).unwrap_err().to_string();
+        let error = Parts::open(products(&folder), other.clone(), resume, false).unwrap_err().to_string();
         for words in ["location=", "labels.tif.parts belongs to another run", "blend is linear there and hann here"] {
             assert!(error.contains(words), "{error}");
         }
     }
     assert_eq!(open(&folder, Resume::Auto, 1).unwrap().done().unwrap(), [cell]);
     // Unless the user says so.
-    let error = Parts::open(products(&folder), other.clone(), Resume::False, 4).unwrap_err().to_string();
-    assert!(error.contains("resume=false with 4 shards"), "{error}");
-    let anew = Parts::open(products(&folder), other, Resume::False, 1).unwrap();
+    let error = Parts::open(products(&folder), other.clone(), Resume::False, true).unwrap_err().to_string();
+    assert!(error.contains("resume=false where several processes share a run"), "{error}");
+    let anew = Parts::open(products(&folder), other, Resume::False, false).unwrap();
     assert_eq!(anew.done().unwrap(), []);
     assert_eq!(folder.names(), ["labels.tif.parts"]);
 }
@@ -277,7 +277,7 @@ fn targets_that_cannot_be() {
     let error = |change: &dyn Fn(&mut Product)| {
         let mut products = products(&folder);
         change(&mut products[1]);
-        Parts::open(products.clone(), manifest(&products), Resume::Auto, 1).unwrap_err().to_string()
+        Parts::open(products.clone(), manifest(&products), Resume::Auto, false).unwrap_err().to_string()
     };
     let text = error(&|p| p.path = folder.0.join("nowhere/mask.tif"));
     assert!(text.contains("probability-location=") && text.contains("nowhere: there is no such"), "{text}");
@@ -309,7 +309,7 @@ fn of_many_that_begin_at_once_one_writes_the_manifest() {
                     let mut own = manifest(&products(folder));
                     own.blend = format!("{}", k % 2);
                     barrier.wait();
-                    match Parts::open(products(folder), own, Resume::Auto, 1) {
+                    match Parts::open(products(folder), own, Resume::Auto, false) {
                         Ok(_) => adopted.fetch_add(1, Ordering::Relaxed),
                         Err(e) => {
                             assert!(e.to_string().contains("blend is"), "{e}");

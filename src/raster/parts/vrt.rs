@@ -30,7 +30,7 @@ impl Drop for InMemory {
     }
 }
 
-/// Files side by side as one raster. `look` says what it tells.
+/// Files side by side as one raster; relative paths are seen from its folder. `look` says what it tells.
 pub fn mosaic(
     region: &Rect,
     georeference: &Georeference,
@@ -99,7 +99,8 @@ pub fn mosaic(
         for (path, rect) in sources {
             let (w, h) = (rect.width, rect.height);
             add(format_args!(
-                r#"<SimpleSource><SourceFilename relativeToVRT="0">{}</SourceFilename><SourceBand>{}</SourceBand>"#,
+                r#"<SimpleSource><SourceFilename relativeToVRT="{}">{}</SourceFilename><SourceBand>{}</SourceBand>"#,
+                u8::from(path.is_relative()),
                 escape(&path.to_string_lossy()),
                 k + 1
             ));

@@ -81,6 +81,12 @@ impl Source {
         }
     }
 
+    /// Whether a rectangle is known to have no data, without reading it.
+    pub fn is_empty(&self, rect: Rect) -> bool {
+        let file = Rect::new(0, 0, self.width, self.height);
+        self.coverage(self.scale.sources(rect).intersect(&file)) == Coverage::Empty
+    }
+
     /// Reads a rectangle of the file. `None` where GDAL knows that it is empty, and reads nothing.
     ///
     /// # Errors

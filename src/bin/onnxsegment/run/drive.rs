@@ -60,6 +60,50 @@ pub trait Watcher {
     fn warning(&mut self, text: &str);
     /// The user wants to stop, and what is under way is finished.
     fn stopping(&mut self);
+    /// Whether to stop.
+    fn is_to_stop(&self) -> bool {
+        signals::stop()
+    }
+    /// Something else that an element tells.
+    fn told(&mut self, _what: &gst::StructureRef) {}
+}
+
+/// What is at fault when a pipeline ends by an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// The input cannot be read, now at least.
+    Source,
+    /// The output cannot be written.
+    Output,
+    /// What was asked for.
+    Settings,
+    /// Models, or what runs them.
+    Models,
+    Other,
+}
+
+/// An element's error.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    pub text: String,
+    pub fault: Fault,
+}
+
+impl Failure {
+    fn of(error: &gst::message::Error) -> Self {
+        let source = error.src().and_then(|src| src.downcast_ref::<gst::Element>()).and_then(|e| e.factory());
+        let is = |kind| error.error().matches(kind);
+        let fault = match source.as_ref().map(|factory| factory.name()).as_deref() {
+            _ if is(gst::ResourceError::Settings) => Fault::Settings,
+            Some("rastersrc") if is(gst::ResourceError::OpenRead) => Fault::Source,
+            Some("rastersink") if is(gst::ResourceError::Write) => Fault::Output,
+            Some("onnxsegment") => Fault::Models,
+            _ => Fault::Other,
+        };
+        Failure { text: explained(error), fault }
+    }
 }
 
 /// A pipeline that has ended. Its models stay loaded until it is dropped.
@@ -73,9 +117,20 @@ pub struct Ended {
 
 impl Ended {
     /// Keeps models loaded for the next pipeline, and lets go of everything else.
-    pub fn release(self) -> impl Drop {
-        self.pipeline
+    pub fn release(self) -> Models {
+        for element in self.pipeline.0.iterate_elements().into_iter().flatten() {
+            if element.factory().is_none_or(|factory| factory.name() != "onnxsegment") {
+                element.set_locked_state(true);
+                let _ = element.set_state(gst::State::Null);
+            }
+        }
+        Models { _pipeline: self.pipeline }
     }
+}
+
+/// The models of a pipeline that has ended, loaded until this is dropped.
+pub struct Models {
+    _pipeline: Running,
 }
 
 /// Stops the pipeline when it goes.
@@ -113,7 +168,7 @@ pub fn drive(chain: &Chain, watcher: &mut dyn Watcher) -> Result<Ended> {
     // An error of an element that starts is on the bus too, and says more.
     let failed_to_start = pipeline.set_state(gst::State::Playing).is_err();
     loop {
-        if signals::stop() && !stopped {
+        if watcher.is_to_stop() && !stopped {
             stopped = true;
             watcher.stopping();
             pipeline.send_event(gst::event::Eos::new());
@@ -128,7 +183,7 @@ pub fn drive(chain: &Chain, watcher: &mut dyn Watcher) -> Result<Ended> {
             continue;
         };
         match message.view() {
-            gst::MessageView::Error(e) => return Err(explained(e)),
+            gst::MessageView::Error(e) => return Err(Failure::of(e).into()),
             gst::MessageView::Warning(w) => {
                 let error = w.error();
                 // That parts are missing; what to do about it is told by whoever runs this.
@@ -138,7 +193,11 @@ pub fn drive(chain: &Chain, watcher: &mut dyn Watcher) -> Result<Ended> {
                 }
             }
             gst::MessageView::Element(e) => {
-                let Some(told) = e.structure().filter(|s| s.name() == "rastersink-progress") else { continue };
+                let Some(told) = e.structure() else { continue };
+                if told.name() != "rastersink-progress" {
+                    watcher.told(told);
+                    continue;
+                }
                 let name = told.get::<String>("stage").unwrap_or_default();
                 if name == "finishing" {
                     watcher.finishing(told.get("done").unwrap_or_default());
@@ -172,21 +231,21 @@ fn of(message: &gst::Message, factory: &str) -> bool {
 }
 
 /// An element's words; those of others than our own often need their details.
-fn explained(error: &gst::message::Error) -> anyhow::Error {
+fn explained(error: &gst::message::Error) -> String {
     let text = error.error().message().to_string();
     let ours = ["onnxsegment", "rastersrc", "rastersink", "tilemerge"];
     let source = error.src().and_then(|src| src.downcast_ref::<gst::Element>()).and_then(|e| e.factory());
     match (source, error.debug()) {
-        (Some(factory), _) if ours.contains(&factory.name().as_str()) => anyhow!(text),
+        (Some(factory), _) if ours.contains(&factory.name().as_str()) => text,
         (Some(factory), Some(debug)) => {
             // "file.c (12): function (): /GstPipeline:…:\nwhat happened"
             let details = debug.split_once('\n').map_or("", |(_, details)| details).trim();
             match details.is_empty() {
-                true => anyhow!("{}: {text}", factory.name()),
-                false => anyhow!("{}: {text} ({details})", factory.name()),
+                true => format!("{}: {text}", factory.name()),
+                false => format!("{}: {text} ({details})", factory.name()),
             }
         }
-        _ => anyhow!(text),
+        _ => text,
     }
 }
 

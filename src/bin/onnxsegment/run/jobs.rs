@@ -35,7 +35,7 @@ impl Product {
     fn of(output: &Path) -> Result<Option<Self>> {
         Ok(Some(match ending(output).as_str() {
             "" => return Ok(None),
-            "tif" | "tiff" => Product::Mask,
+            "tif" | "tiff" | "vrt" => Product::Mask,
             "png" => Product::Picture,
             "mkv" | "webm" => Product::Overlay,
             "geojson" | "gpkg" | "fgb" => Product::Footprints,

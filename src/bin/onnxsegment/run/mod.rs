@@ -6,7 +6,10 @@ mod chain;
 mod drive;
 mod jobs;
 mod options;
+mod plan;
 mod progress;
+mod versions;
+mod work;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -21,7 +24,9 @@ use self::chain::{Chain, shell};
 use self::drive::{End, Ended, Watcher};
 use self::jobs::{Format, Job, Plan, Product};
 use self::options::Properties;
+pub use self::plan::{PlanArguments, plan};
 use self::progress::{Progress, clock};
+pub use self::work::work;
 use crate::footprints::{self, Shaping};
 use crate::output::Output;
 use crate::scene::of_file;
@@ -149,18 +154,24 @@ pub fn pipeline(arguments: Arguments) -> Result<()> {
 pub fn run(arguments: RunArguments) -> Result<ExitCode> {
     let models = arguments.what.models()?;
     let plan = arguments.what.plan()?;
-    gst::init().context("GStreamer does not start")?;
-    gstonnxsegment::plugin_register_static().context("the elements cannot be registered")?;
     signals::listen()?;
     if plan.work.is_some() {
         // Before anything is computed.
         Output::create(&plan.output)?;
     }
-    if let Some(folder) = plan.work.as_deref().or((plan.product.is_none()).then_some(plan.output.as_path())) {
+    start(plan.work.as_deref().or((plan.product.is_none()).then_some(plan.output.as_path())))?;
+    Run { arguments: &arguments, models, plan: &plan, progress: Progress::new(arguments.json, arguments.quiet) }.all()
+}
+
+/// Makes ready for pipelines that write into `folder`, where it is one of their own.
+fn start(folder: Option<&Path>) -> Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    gstonnxsegment::plugin_register_static().context("the elements cannot be registered")?;
+    if let Some(folder) = folder {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow::anyhow!("{}: the folder cannot be made: {}", folder.display(), files::words(&e)))?;
     }
-    Run { arguments: &arguments, models, plan: &plan, progress: Progress::new(arguments.json, arguments.quiet) }.all()
+    Ok(())
 }
 
 /// What became of an input.

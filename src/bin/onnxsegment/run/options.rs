@@ -69,6 +69,27 @@ impl Properties {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Sets a property, whatever it was.
+    pub fn set(&mut self, name: &str, value: impl fmt::Display) {
+        self.0.retain(|(known, _)| known != name);
+        self.0.push((name.to_string(), value.to_string()));
+    }
+
+    /// Reads properties by name, checked as options are.
+    ///
+    /// # Errors
+    /// Names that no element has, and values that they do not take.
+    pub fn read<'a>(all: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let words = all.into_iter().map(|(name, value)| format!("--{name}={value}"));
+        let command = Self::augment_args(Command::new("settings").no_binary_name(true).disable_help_flag(true));
+        let matches = command.try_get_matches_from(words).map_err(|e| {
+            let text = e.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            anyhow::anyhow!("{}", first.trim_start_matches("error: "))
+        })?;
+        Ok(Self::from_arg_matches(&matches)?)
+    }
+
     pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
