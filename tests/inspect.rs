@@ -86,6 +86,20 @@ fn a_model_that_lacks_a_fact_is_inspected_and_says_what_answers_it() {
 }
 
 #[test]
+fn a_card_that_cannot_be_followed_in_one_thing_is_told_in_all_others() {
+    let folder = Folder::new("inspect-card");
+    let card = std::fs::read_to_string(root("tests/models/cards/card-null.json")).unwrap();
+    let card = card.replace("\"value_scaling\": null", r#""value_scaling": [{"type": "clip-min", "minimum": 0}]"#);
+    std::fs::write(folder.path("card.json"), card).unwrap();
+    let told = as_json(&folder, "%/cards/bare.onnx --model-card card.json");
+    let model = &told["models"][0];
+    assert_eq!(model["missing"].as_array().unwrap().len(), 1, "{told}");
+    assert!(model["missing"][0]["problem"].as_str().unwrap().contains("of type clip-min"), "{told}");
+    assert_eq!(fact(model, "activation"), "softmax (model card activation)");
+    assert_eq!(model["classes"][1]["name"], "building");
+}
+
+#[test]
 fn dropout_and_models_that_do_not_fit_together_are_told() {
     let folder = Folder::new("inspect-notes");
     assert!(inspect(&folder, "%/dropout.onnx").contains("has Dropout that is active when it runs: set samples"));

@@ -75,19 +75,7 @@ pub fn inspect(stated: &MemberSettings, general: &Settings, options: &SessionOpt
     };
     // What stands in the way is told and put aside, until the rest can be seen.
     let mut facts = stated.facts.clone();
-    let unknown = Fact::new(Activation::None, Source::Default);
-    let asides: [fn(&mut Facts, &Fact<Activation>); 4] = [
-        |_, _| {},
-        |facts, unknown| facts.activation = facts.activation.take().or(Some(unknown.clone())),
-        |facts, _| {
-            if !Scaling::is_stated(facts) {
-                facts.scale = Some(Fact::new(255.0, Source::Default));
-            }
-        },
-        |facts, _| facts.model_card = Some(Fact::new(ModelCard::None, Source::Default)),
-    ];
-    for aside in asides {
-        aside(&mut facts, &unknown);
+    loop {
         match ModelSpec::resolve(path, &onnx, &model.inputs, &model.outputs, &facts) {
             Ok(mut spec) => {
                 spec.threshold = general.threshold.clone().or(spec.threshold);
@@ -100,7 +88,12 @@ pub fn inspect(stated: &MemberSettings, general: &Settings, options: &SessionOpt
                 found.spec = Some(spec);
                 break;
             }
-            Err(e) => found.misses(&e),
+            Err(e) => {
+                found.misses(&e);
+                if !put_aside(&e, &stated.facts, &mut facts) {
+                    break;
+                }
+            }
         }
     }
     if let Some(spec) = found.spec.clone() {
@@ -113,30 +106,46 @@ pub fn inspect(stated: &MemberSettings, general: &Settings, options: &SessionOpt
         }
         found.assumed = assumed(&spec, found.output);
     }
-    found.note(&onnx, facts.activation == Some(unknown));
+    found.note(&onnx);
     Ok(found)
+}
+
+/// Answers an error for the time being; `false` where nothing does.
+fn put_aside(error: &Error, stated: &Facts, facts: &mut Facts) -> bool {
+    let no_card = Some(Fact::new(ModelCard::None, Source::Default));
+    match error {
+        e if is_unknown_activation(e) => facts.activation = Some(Fact::new(Activation::None, Source::Default)),
+        // A scaling that cannot be expressed leaves the rest of a card as it is.
+        Error::File { setting: "model-card", .. } if !Scaling::is_stated(facts) => {
+            facts.scale = Some(Fact::new(255.0, Source::Default));
+        }
+        Error::File { setting: "model-card", .. } if facts.model_card != no_card => {
+            facts.model_card = no_card;
+            facts.scale = stated.scale.clone();
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn is_unknown_activation(error: &Error) -> bool {
+    matches!(error, Error::Model { problem, .. } if problem.starts_with(super::spec::UNKNOWN_ACTIVATION))
 }
 
 impl Inspection {
     fn misses(&mut self, error: &Error) {
-        let (problem, answer) = match error {
-            Error::Model { problem, .. } => (
-                problem.clone(),
-                if problem.starts_with(super::spec::UNKNOWN_ACTIVATION) {
-                    "activation=sigmoid|softmax|log-softmax|none"
-                } else {
-                    ""
-                },
-            ),
-            other => (other.to_string(), ""),
+        let problem = match error {
+            Error::Model { problem, .. } => problem.clone(),
+            other => other.to_string(),
         };
+        let answer = if is_unknown_activation(error) { "activation=sigmoid|softmax|log-softmax|none" } else { "" };
         let missing = Missing { problem, answer };
         if !self.missing.contains(&missing) {
             self.missing.push(missing);
         }
     }
 
-    fn note(&mut self, onnx: &OnnxFile, activation_unknown: bool) {
+    fn note(&mut self, onnx: &OnnxFile) {
         if onnx.is_random {
             self.notes.push(
                 "has Dropout that is active when it runs: set samples for repeatable stochastic passes; without, results differ \
@@ -157,7 +166,7 @@ impl Inspection {
                 spec.output.activation.source
             ));
         }
-        if activation_unknown && self.missing.iter().any(|m| !m.answer.is_empty()) {
+        if self.missing.iter().any(|m| !m.answer.is_empty()) {
             self.notes.push("what follows is told as for activation=none, which may be wrong".into());
         }
         if self.outputs.len() > 1 {

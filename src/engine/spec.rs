@@ -1,6 +1,6 @@
 //! What a model wants and means: inputs, scaling, classes, activation; and where each fact came from.
 //!
-//! Facts are taken from properties, the configuration file, a STAC item ([`card`]), ONNX metadata and GStreamer's
+//! Facts are taken from properties, the configuration file, a STAC item ([`super::card`]), ONNX metadata and GStreamer's
 //! `.modelinfo`, in that order, and from the graph where it is the authority (shapes and types). Nothing is guessed from
 //! values.
 

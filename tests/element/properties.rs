@@ -6,7 +6,7 @@ use gst::prelude::*;
 use crate::common::*;
 
 /// Every property that can be set, and a value other than its default.
-const SETTABLE: [(&str, &str); 39] = [
+const SETTABLE: [(&str, &str); 40] = [
     ("model-file", "a.onnx,b*.onnx"),
     ("config-file", "c.toml"),
     ("weights", "1,2"),
