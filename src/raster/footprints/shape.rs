@@ -66,20 +66,27 @@ fn rings(polygon: &Geometry) -> Rings {
 }
 
 /// Leaves out points, as long as no edge moves by more than `distance` and no ring crosses another one or itself: GEOS's
-/// `TopologyPreservingSimplifier`, after Douglas and Peucker. Every point that stays is one of the polygon's.
+/// `TopologyPreservingSimplifier`, after Douglas and Peucker. Every point that stays is one of the polygon's, in the polygon's order.
 ///
 /// # Errors
 /// What GDAL says; a GDAL without GEOS cannot do it.
-pub fn simplify(rings_: &Rings, distance: f64) -> Result<Rings> {
-    let polygon = polygon(rings_)?;
+pub fn simplify(original: &Rings, distance: f64) -> Result<Rings> {
+    let polygon = polygon(original)?;
     let simple = ogr(|| polygon.simplify_preserve_topology(distance))?;
-    match (simple.geometry_type(), rings(&simple)) {
-        (kind, rings) if kind == wkbPolygon && rings.len() == rings_.len() && rings.iter().all(|r| r.len() >= 3) => {
-            Ok(rings)
-        }
-        // It was too small for the distance.
-        _ => Ok(rings_.clone()),
+    if simple.geometry_type() != wkbPolygon {
+        return Ok(original.clone());
     }
+    let mut found = rings(&simple);
+    // It was too small for the distance.
+    if found.len() != original.len() || found.iter().any(|ring| ring.len() < 3) {
+        return Ok(original.clone());
+    }
+    for (ring, original) in found.iter_mut().zip(original) {
+        if (signed_area(ring) > 0.0) != (signed_area(original) > 0.0) {
+            ring.reverse();
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a polygon's rings neither cross nor overlap.
@@ -120,6 +127,19 @@ mod tests {
         assert!(is_valid(&found) && found.len() == 2, "{found:?}");
         let found = simplify(&vec![outer], 3.0).unwrap();
         assert_eq!(found[0].len(), 4);
+    }
+
+    #[test]
+    fn simplified_rings_run_as_they_did() {
+        let outer = vec![[0.0, 0.0], [10.0, 0.0], [10.0, 10.0], [5.0, 9.9], [0.0, 10.0]];
+        for backwards in [false, true] {
+            let mut ring: Ring = outer.clone();
+            if backwards {
+                ring.reverse();
+            }
+            let found = simplify(&vec![ring.clone()], 1.0).unwrap();
+            assert_eq!((found[0].len(), signed_area(&found[0]) > 0.0), (4, !backwards));
+        }
     }
 
     #[test]
