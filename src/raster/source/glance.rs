@@ -119,7 +119,8 @@ impl Source {
                 }
             }
         }
-        if coverage == Coverage::Partial {
+        // What was never written reads as nodata, where there is such a value.
+        if coverage == Coverage::Partial && bands.iter().any(|band| self.nodata[*band].is_none()) {
             hide(&mut valid, self.covered_scaled(window, plan.size));
         }
         if planes.iter().any(|plane| plane.iter().any(|v| v.is_nan())) {
@@ -195,7 +196,8 @@ impl Source {
         };
         let mut fewer = size;
         while cost(fewer) > MOST && fewer.0.max(fewer.1) > 1 {
-            fewer = (fewer.0.div_ceil(2), fewer.1.div_ceil(2));
+            let less = |n: usize| (n - n.div_ceil(4)).max(1);
+            fewer = (less(fewer.0), less(fewer.1));
         }
         Plan { size: fewer, pick: Pick::Nearest }
     }

@@ -184,11 +184,14 @@ $('compare').onclick = () => {
   const left = narrow.matches ? 0 : panel.right;
   swipeTo(shown.swipe === null ? (left + innerWidth) / 2 / innerWidth : null);
 };
-$('swipe').onpointerdown = (event) => {
-  $('swipe').setPointerCapture(event.pointerId);
-  $('swipe').onpointermove = (move) => swipeTo(move.clientX / innerWidth);
+$('swipe').onpointerdown = (down) => {
+  down.preventDefault();
+  $('swipe').focus({ focusVisible: false });
+  const drag = new AbortController();
+  const during = { signal: drag.signal };
+  addEventListener('pointermove', (move) => swipeTo(move.clientX / innerWidth), during);
+  for (const end of ['pointerup', 'pointercancel']) addEventListener(end, () => drag.abort(), during);
 };
-$('swipe').onpointerup = $('swipe').onpointercancel = () => ($('swipe').onpointermove = null);
 $('swipe').onkeydown = (event) => {
   const step = { ArrowLeft: -0.02, ArrowRight: 0.02, PageDown: -0.1, PageUp: 0.1 }[event.key];
   const end = { Home: 0, End: 1 }[event.key];
@@ -219,7 +222,6 @@ function describe() {
 
 function row(id) {
   const layer = info.layers.find((one) => one.id === id);
-  const state = shown.layers[id];
   const box = make('input', { type: 'checkbox', id: `show-${id}` });
   const slider = make('input', { type: 'range', min: '0', max: '100', 'aria-label': `Opacity of ${NAMES[id]}`, id: `opacity-${id}` });
   const output = make('output', { for: `opacity-${id}` });
@@ -231,8 +233,8 @@ function row(id) {
     layer?.classes ? legend(layer) : null,
     layer?.ramp ? ramp(layer) : null,
   );
-  box.onchange = () => { state.visible = box.checked; apply(); };
-  slider.oninput = () => { state.opacity = slider.value / 100; apply(); };
+  box.onchange = () => { shown.layers[id].visible = box.checked; apply(); };
+  slider.oninput = () => { shown.layers[id].opacity = slider.value / 100; apply(); };
   return item;
 }
 
