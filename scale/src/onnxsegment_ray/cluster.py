@@ -12,6 +12,10 @@ import ray
 from .process import CommandError, Work, WorkerDied, shared_file, unlike
 
 
+STARTS = 3
+"""How often Ray is tried on this machine: a busy one may be too slow for its patience."""
+
+
 class ClusterError(Exception):
     """A cluster that cannot be reached, or that has no place for workers."""
 
@@ -62,20 +66,32 @@ class Worker:
             self._work.cancel(job)
 
 
+def first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def connect(address: str | None, cpus: float, workers: int | None) -> None:
     """Joins the cluster at ``address``, or starts one on this machine."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
     if address is None:
         need = max(1, int(cpus * workers + 0.999)) if workers else None
         # A machine may be given more workers than it has cores: they are shared then.
-        ray.init(num_cpus=max(need or 0, os.cpu_count() or 1), **quiet)
-        return
+        for left in reversed(range(STARTS)):
+            try:
+                ray.init(num_cpus=max(need or 0, os.cpu_count() or 1), **quiet)
+                return
+            except Exception as error:  # Ray raises what its parts raise
+                ray.shutdown()
+                if left == 0:
+                    raise ClusterError(
+                        f"Ray does not start on this machine ({first_line(error)}); see /tmp/ray/session_latest/logs"
+                    ) from error
     try:
         ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises what its parts raise
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ClusterError(
-            f"no Ray cluster can be reached at {address} ({first}); start one by `ray start --head` and see "
+            f"no Ray cluster can be reached at {address} ({first_line(error)}); start one by `ray start --head` and see "
             "`ray status`, or leave --address out for one on this machine"
         ) from error
 

@@ -105,6 +105,7 @@ def gantt(events: Sequence[Event], path: str) -> None:
         seen.add(label)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
+    axes.set_xlim(left=0)
     axes.set_xlabel("seconds since the begin")
     axes.spines[["top", "right"]].set_visible(False)
     if seen:
