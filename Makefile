@@ -4,21 +4,31 @@
 #   TESTFLAGS=…      more options for cargo test alone
 #   PLUGIN_DIR=…     where `make install` puts the plugin
 #   BIN_DIR=…        where it puts the command `onnxsegment`
+#   MAN_DIR=…        where it puts the manual pages
+#   COMPLETIONS_DIR=…  where it puts completions: bash-completion/completions/, zsh/site-functions/ and
+#                    fish/vendor_completions.d/ below it
 
 CARGO ?= cargo
 CARGOFLAGS ?=
 TESTFLAGS ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 PLUGIN := libgstonnxsegment.so
-PLUGIN_DIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
+DATA_DIR := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)
+PLUGIN_DIR ?= $(DATA_DIR)/gstreamer-1.0/plugins
 COMMAND := onnxsegment
 BIN_DIR ?= $(HOME)/.local/bin
+MAN_DIR ?= $(DATA_DIR)/man/man1
+COMPLETIONS_DIR ?= $(DATA_DIR)
+BASH_COMPLETION := $(COMPLETIONS_DIR)/bash-completion/completions/$(COMMAND)
+ZSH_COMPLETION := $(COMPLETIONS_DIR)/zsh/site-functions/_$(COMMAND)
+FISH_COMPLETION := $(COMPLETIONS_DIR)/fish/vendor_completions.d/$(COMMAND).fish
+SHARE := $(TARGET_DIR)/release/share
 
 # rustup's place, for shells that were open before rustup came.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export ORT
 
-.PHONY: help setup build demo test lint bench peers install uninstall clean
+.PHONY: help setup build demo test lint docs bench peers share install uninstall deb clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +54,9 @@ lint: setup ## check formatting, clippy and the documentation
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps $(CARGOFLAGS)
 
+docs: setup ## write docs/elements/ anew, from what the elements register
+	UPDATE_DOCS=1 $(CARGO) test --quiet $(CARGOFLAGS) --test docs elements
+
 bench: build .cache/unet2m.onnx ## run the benchmarks (minutes; see BENCHMARKS.md)
 	$(CARGO) bench $(CARGOFLAGS) --bench pipeline -- --unet .cache/unet2m.onnx
 	$(CARGO) bench $(CARGOFLAGS) --bench kernels
@@ -61,17 +74,34 @@ peers: build ## compare mosaics with GeoDeep and MONAI (downloads PyTorch; see B
 	.cache/venv/bin/pip install --quiet numpy onnx==1.23.2
 	.cache/venv/bin/python $< --unet $@
 
-install: build ## put the plugin into your GStreamer plugin folder, and the command into ~/.local/bin
-	@mkdir -p "$(PLUGIN_DIR)" "$(BIN_DIR)"
+# The command's manual pages and completions, which it makes itself.
+share: build
+	@rm -rf "$(SHARE)"
+	@"$(TARGET_DIR)/release/$(COMMAND)" man -o "$(SHARE)/man"
+	@mkdir -p "$(SHARE)/completions"
+	@for shell in bash zsh fish; do \
+	  "$(TARGET_DIR)/release/$(COMMAND)" completions $$shell >"$(SHARE)/completions/$$shell" || exit 1; done
+
+install: share ## put the plugin into your GStreamer plugin folder, and the command into ~/.local/bin
+	@mkdir -p "$(PLUGIN_DIR)" "$(BIN_DIR)" "$(MAN_DIR)"
 	@cp "$(TARGET_DIR)/release/$(PLUGIN)" "$(PLUGIN_DIR)/.$(PLUGIN).new"
 	@mv -f "$(PLUGIN_DIR)/.$(PLUGIN).new" "$(PLUGIN_DIR)/$(PLUGIN)"
 	@cp "$(TARGET_DIR)/release/$(COMMAND)" "$(BIN_DIR)/.$(COMMAND).new"
 	@mv -f "$(BIN_DIR)/.$(COMMAND).new" "$(BIN_DIR)/$(COMMAND)"
-	@echo "installed: $(PLUGIN_DIR)/$(PLUGIN) and $(BIN_DIR)/$(COMMAND)"
+	@install -m 644 "$(SHARE)"/man/*.1 "$(MAN_DIR)"
+	@install -D -m 644 "$(SHARE)/completions/bash" "$(BASH_COMPLETION)"
+	@install -D -m 644 "$(SHARE)/completions/zsh" "$(ZSH_COMPLETION)"
+	@install -D -m 644 "$(SHARE)/completions/fish" "$(FISH_COMPLETION)"
+	@echo "installed: $(PLUGIN_DIR)/$(PLUGIN) and $(BIN_DIR)/$(COMMAND),"
+	@echo "  manual pages in $(MAN_DIR), completions below $(COMPLETIONS_DIR)"
 
-uninstall: ## remove both from there
-	@rm -f "$(PLUGIN_DIR)/$(PLUGIN)" "$(BIN_DIR)/$(COMMAND)"
-	@echo "removed: $(PLUGIN_DIR)/$(PLUGIN) and $(BIN_DIR)/$(COMMAND)"
+uninstall: ## remove all of that from there
+	@rm -f "$(PLUGIN_DIR)/$(PLUGIN)" "$(BIN_DIR)/$(COMMAND)" "$(MAN_DIR)/$(COMMAND).1" "$(MAN_DIR)/$(COMMAND)"-*.1 \
+	  "$(BASH_COMPLETION)" "$(ZSH_COMPLETION)" "$(FISH_COMPLETION)"
+	@echo "removed: $(PLUGIN_DIR)/$(PLUGIN) and $(BIN_DIR)/$(COMMAND), with manual pages and completions"
+
+deb: share ## make a Debian package in target/debian/ (needs `cargo install cargo-deb`)
+	$(CARGO) deb --no-build --multiarch=foreign
 
 clean: ## remove target/ and out/
 	$(CARGO) clean

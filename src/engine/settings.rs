@@ -722,7 +722,7 @@ fn models(text: &str, base: &Path) -> Result<Vec<PathBuf>> {
         let before = files.len();
         files.extend(found.filter_map(|f| f.ok()).filter(|f| f.is_file()));
         if files.len() == before {
-            let folder = std::path::absolute(path.parent().unwrap_or(Path::new("."))).unwrap_or_default();
+            let folder = std::path::absolute(crate::files::parent(&path)).unwrap_or_default();
             return Err(Error::setting(
                 "model-file",
                 item,

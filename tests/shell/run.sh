@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs every script in pipelines/ and every line of the README that is marked ```sh run, in a temporary folder, and
-# checks what they write. Prints "ok NAME" or "FAILED NAME" for each, and last "shell: N passed, M failed".
+# Runs every script in pipelines/, every block of the README and of docs/cookbook.md that is marked ```sh run, and the examples, in
+# a temporary folder, and checks what they write. Prints "ok NAME" or "FAILED NAME" for each, and last "shell: N passed, M failed".
 #
-#   tests/shell/run.sh [NAME…]      only these: a script's name, or readme-1, readme-2, …
+#   tests/shell/run.sh [NAME…]      only these: a script's name, readme-1, cookbook-2, example-c, completions, …
 #
 # Needs `make build` and the demo scene (`make setup`).
 set -uo pipefail
@@ -37,7 +37,9 @@ run() { # NAME CHECK COMMAND…: runs it in the temporary folder, then CHECK the
   local name=$1 check=$2
   shift 2
   selected "$name" || return 0
-  if (cd "$work" && timeout 300 "$@" </dev/null && "$check" && leftovers) >"$work/log" 2>&1; then
+  local limit=(timeout 300)
+  ! declare -F "$1" >/dev/null || limit=() # timeout runs no functions; those here are short
+  if (cd "$work" && ${limit[@]+"${limit[@]}"} "$@" </dev/null && "$check" && leftovers) >"$work/log" 2>&1; then
     echo "ok $name"
     passed=$((passed + 1))
   else
@@ -169,11 +171,17 @@ for script in pipelines/*.sh; do
   FRAMES=25 OUT=$work/out run "$name" "$check" "$repo/$script"
 done
 
-# ---- the README's lines
+# ---- the lines of the README and of the cookbook
 
-check_readme() { # every location=out/… of a filesink, by its name and kind
+check_lines() { # every location=out/… of a filesink, by its name and kind
   local file
   while read -r file; do
+    case $file in
+      *%*)
+        # shellcheck disable=SC2059 # a pattern of numbered files: the first of them
+        file=$(printf "$file" 0)
+        ;;
+    esac
     [ -s "$file" ] || fail "$file was not written" || return 1
     case $file in
       *-mask.png) size "$file" 900 900 && mask "$file" 0 255 || return 1 ;;
@@ -182,20 +190,61 @@ check_readme() { # every location=out/… of a filesink, by its name and kind
       *-overlay.png) colour "$file" || return 1 ;;
       *.webm) video "$file" 25 || return 1 ;;
       *mosaic*-probability.tif | *mosaic*-uncertainty.tif) gdalinfo "$file" | grep -q Scale: || return 1 ;;
+      *-part.tif) labels "$file" 200 200 733700 || return 1 ;;
       *.tif) labels "$file" 900 900 733601 || return 1 ;;
     esac
-  done < <(grep -oE '(filesink |rastersink |uncertainty-|probability-)location=[^ ]+' "$work/readme.sh" | sed 's/.*=//')
+  done < <(grep -oE '(filesink |rastersink |uncertainty-|probability-)(.* )?location=[^ ]+' "$work/lines.sh" | sed 's/.*=//')
 }
 
-if [ ! -e "$work/out/record.webm" ]; then # for those who ask for README lines alone
+if [ ! -e "$work/out/record.webm" ]; then # for those who ask for single blocks alone
   FRAMES=25 OUT=$work/out "$repo/pipelines/tee-record.sh" >/dev/null
 fi
-blocks=$(grep -c '^```sh run$' README.md)
-[ "$blocks" -gt 0 ] || run readme-lines false echo "README.md has no block that is marked to run"
-for ((k = 1; k <= blocks; k++)); do
-  awk -v k="$k" '/^```sh run$/ { n++; inside = n == k; next } /^```$/ { inside = 0 } inside' README.md >"$work/readme.sh"
-  run "readme-$k" check_readme bash -euo pipefail "$work/readme.sh"
-done
+run_blocks() { # FILE NAME: each block of the file that is marked to run, as NAME-1, NAME-2, …
+  local k blocks
+  blocks=$(grep -c '^```sh run$' "$1")
+  [ "$blocks" -gt 0 ] || run "$2-lines" false echo "$1 has no block that is marked to run"
+  for ((k = 1; k <= blocks; k++)); do
+    awk -v k="$k" '/^```sh run$/ { n++; inside = n == k; next } /^```$/ { inside = 0 } inside' "$1" >"$work/lines.sh"
+    run "$2-$k" check_lines bash -euo pipefail "$work/lines.sh"
+  done
+}
+run_blocks README.md readme
+run_blocks docs/cookbook.md cookbook
+
+# ---- examples, completions and manual pages
+
+check_example() { # all count the same pixels of the same mask
+  grep -q 'the models run on cpu' "$work/log" && grep -q 'a mask of 900x900: [1-9][0-9]* pixels are no background' "$work/log"
+}
+check_segment() { grep -q '^class 0: [1-9]' "$work/log" && grep -q '^class 1: [1-9]' "$work/log"; }
+check_nothing() { :; }
+set -- 'models/fold0.onnx' out/scene.png
+run example-segment check_segment cargo run --quiet --manifest-path "$repo/Cargo.toml" --example segment -- "$@"
+run example-rust check_example cargo run --quiet --manifest-path "$repo/Cargo.toml" --example appsink -- "$@"
+run example-python check_example /usr/bin/python3 "$repo/examples/appsink.py" "$@"
+compile_c() {
+  local flags
+  flags=$(pkg-config --cflags --libs gstreamer-app-1.0 gstreamer-video-1.0) || return 1
+  # shellcheck disable=SC2086 # several flags
+  cc -std=c11 -Wall -Wextra -Werror -o "$work/appsink" "$repo/examples/appsink.c" $flags && "$work/appsink" "$@"
+}
+run example-c check_example compile_c "$@"
+
+completions() {
+  onnxsegment completions bash >"$work/completions" && bash -n "$work/completions" && grep -q select "$work/completions" || return 1
+  for shell in zsh fish; do onnxsegment completions "$shell" | grep -q select || return 1; done
+}
+run completions check_nothing completions
+manual_pages() {
+  local page warnings
+  onnxsegment man -o "$work/man" && [ -s "$work/man/onnxsegment-select.1" ] || return 1
+  command -v man >/dev/null || return 0
+  for page in "$work"/man/*.1; do
+    warnings=$(LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>&1 >/dev/null)
+    [ -z "$warnings" ] || fail "$page: $warnings" || return 1
+  done
+}
+run manual-pages check_nothing manual_pages
 
 echo "shell: $passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,8 +1,13 @@
 //! The command line: everything that is done with models and masks besides writing pipelines by hand.
 
+mod completions;
 mod eval;
+<<<<<<< HEAD
 mod footprints;
 mod inspect;
+=======
+mod man;
+>>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
 mod models;
 mod output;
 mod rle;
@@ -19,6 +24,7 @@ use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(
+    name = "onnxsegment",
     version,
     about = "Segmentation masks of images, rasters of any size and videos, by ensembles of ONNX models",
     after_help = "Begin with: onnxsegment run IMAGE -o mask.tif -m MODEL.onnx"
@@ -30,8 +36,11 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Print what a shell needs to complete this command
+    Completions(completions::Arguments),
     /// Score a mask, or models on an image, against the truth
     Eval(eval::Arguments),
+<<<<<<< HEAD
     /// Turn the regions of a finished mask into polygons
     Footprints(footprints::Arguments),
     /// Tell what is known of models, from where, what would be assumed and what is missing
@@ -44,6 +53,11 @@ enum Command {
     Rle(rle::Arguments),
     /// Segment images, rasters, folders of them, or a video
     Run(run::RunArguments),
+=======
+    /// Print the manual page, or write one page per verb
+    #[command(hide = true)]
+    Man(man::Arguments),
+>>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
     /// Average the weights of models of one architecture into one model, which runs at the cost of one
@@ -57,6 +71,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Line::parse().command {
+<<<<<<< HEAD
         Command::Eval(arguments) => done(eval::run(arguments)),
         Command::Footprints(arguments) => footprints::run(arguments),
         Command::Inspect(arguments) => done(inspect::run(arguments)),
@@ -68,6 +83,13 @@ fn main() -> ExitCode {
         Command::Soup(arguments) => done(soup::run(arguments)),
         Command::View(arguments) => done(view::run(arguments)),
         Command::Work => done(run::work()),
+=======
+        Command::Completions(arguments) => completions::run(arguments),
+        Command::Eval(arguments) => eval::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
+        Command::Select(arguments) => select::run(arguments),
+        Command::Soup(arguments) => soup::run(arguments),
+>>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
     };
     match result {
         Ok(code) => code,

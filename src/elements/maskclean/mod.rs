@@ -25,11 +25,11 @@ glib::wrapper! {
 #[repr(i32)]
 pub enum Shape {
     #[default]
-    #[enum_value(name = "Disk: every pixel within the radius", nick = "disk")]
+    #[enum_value(name = "Disk: x² + y² ≤ r²", nick = "disk")]
     Disk,
-    #[enum_value(name = "Square: 2 * radius + 1 pixels wide and high", nick = "square")]
+    #[enum_value(name = "Square: 2r + 1 pixels wide and high", nick = "square")]
     Square,
-    #[enum_value(name = "Diamond: a cross of five pixels, radius times", nick = "diamond")]
+    #[enum_value(name = "Diamond: |x| + |y| ≤ r", nick = "diamond")]
     Diamond,
 }
 

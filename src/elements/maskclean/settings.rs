@@ -264,25 +264,25 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     };
     let default = Settings::default();
     vec![
-        radius("median", "Median", "First: a pixel becomes what fills more than half of the square of 2 * median + 1 pixels around it; 0 = off", default.median),
-        radius("opening", "Opening", "Second: radius in pixels of the shape that has to fit into a class; what is narrower goes; 0 = off", default.opening),
-        radius("closing", "Closing", "Third: radius in pixels of the shape that has to fit between parts of a class; what is narrower is filled; 0 = off", default.closing),
+        radius("median", "Median", "First: a pixel becomes the class, or the background, that fills more than half of the square of 2 * median + 1 pixels around it, and stays where none does; 0 = off", default.median),
+        radius("opening", "Opening", "Second: radius in pixels of the shape that has to fit into a class; what is narrower becomes background; 0 = off", default.opening),
+        radius("closing", "Closing", "Third: radius in pixels of the shape that has to fit into the background between parts of a class; what is narrower becomes the class; 0 = off", default.closing),
         glib::ParamSpecEnum::builder_with_default("shape", default.shape)
             .nick("Shape")
-            .blurb("The shape of opening and closing")
+            .blurb("The shape of opening and closing with a radius r")
             .mutable_ready()
             .build(),
         text("hole-area", "Hole area", "Fourth: holes in a class up to this area are filled: pixels, such as 20, square metres, such as 5m2, or all (frames only) (default: off)"),
         text("min-area", "Minimum area", "Last: regions of a class below this area become background: pixels, such as 50, or square metres, such as 30m2 (default: off)"),
         glib::ParamSpecUInt::builder("connectivity")
             .nick("Connectivity")
-            .blurb("Neighbours that belong together, in regions and in holes: 4 or 8")
+            .blurb("Neighbours that belong together, in regions and in holes alike: 4 by edges, 8 by corners too")
             .minimum(4)
             .maximum(8)
             .default_value(default.connectivity)
             .mutable_ready()
             .build(),
-        text("classes", "Classes", "Values of the mask that are cleaned, joined by commas (default: all but the background)"),
+        text("classes", "Classes", "Values of the mask that are cleaned, joined by commas; others stay as they are (default: all but the background)"),
         glib::ParamSpecInt::builder("background")
             .nick("Background")
             .blurb("Value of the mask that is no class: removed pixels get it, and only its pixels are filled; -1 = the value of class 0, else 0")

@@ -299,7 +299,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
             number(
                 "connectivity",
                 "Connectivity",
-                "Neighbours of a pixel that belong to its object: 4 or 8",
+                "Neighbours of a pixel that belong to its object: 4, as gdal_polygonize and rasterio.features have it, or 8",
                 (4, 8),
                 d.connectivity,
             ),

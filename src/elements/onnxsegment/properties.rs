@@ -159,9 +159,14 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     vec![
         text("model-file", "Model files", "ONNX models: a path, a glob, or several joined by commas; a glob's files come in alphabetical order"),
         text("config-file", "Configuration file", "TOML file: the names of these properties as keys (all but config-file, class-index, palette, overlay-alpha, batch-timeout and qos), and [[member]] tables for facts about single models; properties win over it"),
+<<<<<<< HEAD
         text("model-card", "Model card", "STAC item with the MLM extension that says what a model takes and means; one for all, or one per model joined by commas; none = no file, none beside the model either (default: the file beside each model, NAME.stac.json or NAME.json)"),
         text("weights", "Weights", "Weight of each model in the merge, numbers of 0 or more joined by commas (default: all equal)"),
         text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: a model card's, else none)"),
+=======
+        text("weights", "Weights", "Weight of each model in the merge, numbers of 0 or more joined by commas, of which only the ratios count (default: all equal)"),
+        text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: none)"),
+>>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
         glib::ParamSpecUInt::builder("samples")
             .nick("Samples")
             .blurb("Stochastic passes of each model and transform, for models exported with active Dropout; 0 = not set: models run as they are")
@@ -193,11 +198,11 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .default_value(Properties::default().class_index)
             .mutable_playing()
             .build(),
-        text("mean", "Mean", "Subtracted after scaling: one number, or one per channel of the model joined by commas (default: metadata, else 0)"),
-        text("std", "Standard deviation", "Divides after the mean is subtracted: one number, or one per channel of the model joined by commas (default: metadata, else 1)"),
+        text("mean", "Mean", "Subtracted after scaling, x = (v / scale - mean) / std: one number, or one per channel joined by commas, in the model's order (default: metadata, else 0)"),
+        text("std", "Standard deviation", "Divides after the mean is subtracted: one number greater than 0, or one per channel joined by commas, in the model's order (default: metadata, else 1)"),
         glib::ParamSpecDouble::builder("scale")
             .nick("Scale")
-            .blurb("Divisor of pixel values; 0 = not set: 255 for 8-bit frames, and an error for deeper ones")
+            .blurb("Divisor of pixel values; 0 = not set: 255 for 8-bit frames; deeper ones need scale or input-range")
             .minimum(0.0)
             .maximum(f32::MAX as f64)
             .default_value(0.0)
@@ -215,11 +220,11 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecUInt::builder("label-offset")
             .nick("Label offset")
-            .blurb("Added to the class index in the mask")
+            .blurb("Added to the class index in the mask (instead of mask-values)")
             .maximum(65534)
             .mutable_ready()
             .build(),
-        text("mask-values", "Mask values", "Value of each class in the mask, joined by commas, such as 0,255 (default: the class index)"),
+        text("mask-values", "Mask values", "Value of each class in the mask, 0 to 65535 joined by commas, such as 0,255 (default: the class index, plus label-offset)"),
         text("labels-file", "Labels file", "Text file of class names, one per line (default: metadata)"),
         text("execution-provider", "Execution providers", "cpu, cuda, tensorrt, joined by commas in order of preference (default: cpu)"),
         enumeration("provider-policy", "Provider policy", "What to do when a listed execution provider is not to be had", ProviderPolicy::default()),
@@ -287,7 +292,11 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecString::builder("palette")
             .nick("Palette")
+<<<<<<< HEAD
             .blurb("Colours of the overlay, #rrggbb from class 0 on joined by commas, none for a class that is not painted (default: a model card's, else class 0 not painted and distinct colours for the others)")
+=======
+            .blurb("Colours of the overlay, #rrggbb from class 0 on joined by commas, none for a class that is not painted; classes beyond the list start over after its first colour (default: class 0 not painted, distinct colours for the others)")
+>>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("overlay-alpha")
@@ -300,7 +309,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("frames, passes run and saved, dropped frames, pixels audited and labels changed by stopping early, and seconds of conversion, inference and merging summed over threads")
+            .blurb("received and dropped frames; frames and passes that are done, passes-saved, audited-pixels and labels-changed by stopping early; convert-seconds, inference-seconds and merge-seconds, summed over threads; latency in nanoseconds")
             .read_only()
             .build(),
         glib::ParamSpecString::builder("active-provider")

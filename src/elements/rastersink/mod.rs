@@ -28,7 +28,7 @@ pub enum Resume {
     Auto,
     #[enum_value(name = "True: there must be parts to go on with", nick = "true")]
     True,
-    #[enum_value(name = "False: throw parts away and begin anew", nick = "false")]
+    #[enum_value(name = "False: throw parts away and begin anew (not with shards)", nick = "false")]
     False,
 }
 

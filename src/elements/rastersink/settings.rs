@@ -194,7 +194,11 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     };
     let default = Settings::default();
     vec![
+<<<<<<< HEAD
         text("location", "Location", "The mask: a GeoTIFF of labels, uint8, 255 where there is no data, with colours and class names; or NAME.vrt, a list of the parts, which stay"),
+=======
+        text("location", "Location", "The mask: a GeoTIFF of labels, uint8 with 255 where there is no data (uint16 with 65535 where a label is above 254), with colours and class names"),
+>>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
         text("probability-location", "Probability location", "A GeoTIFF of probabilities, one band per class (of one-channel models class 1 alone)"),
         text("uncertainty-location", "Uncertainty location", "A GeoTIFF of the uncertainty that onnxsegment's uncertainty-kind names"),
         glib::ParamSpecUInt::builder("probability-depth")
@@ -210,8 +214,8 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .blurb("How much a tile counts where it overlaps its neighbours; labels are always cropped")
             .mutable_ready()
             .build(),
-        flag("cog", "Cloud-optimised", "Write cloud-optimised GeoTIFFs with overviews; else plain tiled ones", default.cog),
-        text("co", "Creation options", "GDAL creation options of the rasters, NAME=VALUE joined by commas, such as COMPRESS=ZSTD,LEVEL=9"),
+        flag("cog", "Cloud-optimised", "Write cloud-optimised GeoTIFFs with overviews, nearest for labels and average for the others; else plain tiled ones", default.cog),
+        text("co", "Creation options", "GDAL creation options of the rasters, NAME=VALUE joined by commas, such as COMPRESS=ZSTD,LEVEL=9, over the usual COMPRESS=DEFLATE, blocks of 512, BIGTIFF=IF_SAFER, SPARSE_OK=TRUE and all cores"),
         glib::ParamSpecEnum::builder_with_default("resume", default.resume)
             .nick("Resume")
             .blurb("What to do with parts that an earlier run has left beside the raster")

@@ -191,10 +191,10 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     let default = Settings::default();
     vec![
         text("location", "Location", "The raster: a file, or anything else that GDAL opens, such as /vsizip/ paths and VRT mosaics"),
-        text("bands", "Bands", "Numbers of bands from 1 joined by commas, in the models' order, repeats allowed (default: by colour interpretation: red, green and blue, else all but alpha)"),
+        text("bands", "Bands", "Numbers of bands from 1 joined by commas, in the models' order, repeats allowed; alpha is the mask unless it is named (default: red, green and blue where there are such, a palette's colours, before maskclean and maskmetrics its indices, else all but alpha)"),
         glib::ParamSpecInt::builder("tile-size")
             .nick("Tile size")
-            .blurb("Side of a tile in pixels, halo included; 0 = the models', else 1024")
+            .blurb("Side of a tile in pixels, halo included; models of a fixed size allow no other, models of any size want a multiple of size-multiple; 0 = the models', else 1024")
             .minimum(0)
             .maximum(16384)
             .default_value(default.tile_size)
@@ -202,14 +202,14 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecInt::builder("overlap")
             .nick("Overlap")
-            .blurb("Pixels that neighbouring tiles have in common, even, at most half a tile; -1 = the models', else 64")
+            .blurb("Pixels that neighbouring tiles have in common, a multiple of twice size-multiple, at most half a tile; -1 = the models', before maskclean and maskmetrics 0, else 64")
             .minimum(-1)
             .maximum(8192)
             .default_value(default.overlap)
             .mutable_ready()
             .build(),
-        text("window", "Window", "x,y,width,height in pixels of the raster: the region wanted (default: all of it)"),
-        text("bbox", "Bounding box", "min-x,min-y,max-x,max-y in the raster's coordinates: the region wanted (instead of window)"),
+        text("window", "Window", "x,y,width,height in pixels of the file, also where it is resampled: the region wanted (default: all of it)"),
+        text("bbox", "Bounding box", "min-x,min-y,max-x,max-y in the raster's coordinates: the region wanted, every pixel that the box reaches into; what lies beyond the raster is left out (instead of window)"),
         text("shard", "Shard", "i/n: this process does the i-th of n shares of the region, i from 1 (default: 1/1)"),
         text("cells", "Cells", "Numbers and ranges of the region's parts, such as 0-41,57, row by row from 0: this process does those; none looks at a run and writes nothing, empty finishes the parts known to have no data (instead of shard)"),
         glib::ParamSpecDouble::builder("resolution")
@@ -237,7 +237,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("tiles of this run, tiles sent, those without data, blocks read, and blocks read again because the cache was full")
+            .blurb("tiles of this run, those sent and those without-data, blocks-read, and blocks-read-again because the cache was full")
             .read_only()
             .build(),
     ]
