@@ -2,9 +2,10 @@
 //!
 //! Pixels are read in units of whole blocks, each once, whatever tiles need them; resampling is done on top.
 
+mod area;
 mod ground;
 mod load;
-pub(super) mod messages;
+pub mod messages;
 mod read_ahead;
 mod resample;
 mod sample;
@@ -26,6 +27,7 @@ use messages::catch;
 use resample::Scale;
 use units::{Piece, Units};
 
+pub use area::PixelAreas;
 pub use read_ahead::{ReadAhead, Reading, TilePixels};
 pub use sample::{SampleType, Samples};
 

@@ -194,7 +194,7 @@ fn whole(path: &Path, bands: Option<Vec<usize>>, nodata: Nodata) -> Result<(Read
 }
 
 /// Whoever uses the command line has named a file, not the property `location`.
-fn of_file(e: gstonnxsegment::raster::Error) -> anyhow::Error {
+pub fn of_file(e: gstonnxsegment::raster::Error) -> anyhow::Error {
     let text = e.to_string();
     anyhow::anyhow!("{}", text.strip_prefix("location=").unwrap_or(&text))
 }
