@@ -2,6 +2,7 @@
 //!
 //! Pixels are read in units of whole blocks, each once, whatever tiles need them; resampling is done on top.
 
+mod area;
 mod glance;
 pub(super) mod ground;
 mod load;
@@ -27,6 +28,7 @@ use messages::catch;
 use resample::Scale;
 use units::{Piece, Units};
 
+pub use area::PixelAreas;
 pub use glance::{Glance, Meaning, Pick};
 pub use read_ahead::{ReadAhead, Reading, TilePixels};
 pub use sample::{SampleType, Samples};

@@ -1,15 +1,16 @@
 //! The command line: everything that is done with models and masks besides writing pipelines by hand.
 
+mod bench;
 mod completions;
+mod doctor;
 mod eval;
-<<<<<<< HEAD
 mod footprints;
 mod inspect;
-=======
 mod man;
->>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
 mod models;
 mod output;
+mod plot;
+mod report;
 mod rle;
 mod run;
 mod scene;
@@ -36,60 +37,60 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print what a shell needs to complete this command
-    Completions(completions::Arguments),
-    /// Score a mask, or models on an image, against the truth
-    Eval(eval::Arguments),
-<<<<<<< HEAD
-    /// Turn the regions of a finished mask into polygons
-    Footprints(footprints::Arguments),
-    /// Tell what is known of models, from where, what would be assumed and what is missing
-    Inspect(inspect::Arguments),
-    /// Print the gst-launch-1.0 lines that `run` would run
-    Pipeline(run::Arguments),
-    /// Show what a mosaic's run has to do, cell by cell; --begin begins it for others to work on
-    Plan(run::PlanArguments),
-    /// Write masks as run-length rows, or rows as masks
-    Rle(rle::Arguments),
     /// Segment images, rasters, folders of them, or a video
     Run(run::RunArguments),
-=======
-    /// Print the manual page, or write one page per verb
-    #[command(hide = true)]
-    Man(man::Arguments),
->>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
+    /// Print the gst-launch-1.0 lines that `run` would run
+    Pipeline(run::Arguments),
+    /// Tell what is known of models, from where, what would be assumed and what is missing
+    Inspect(inspect::Arguments),
+    /// Look at an image, its mask, probabilities and uncertainties in a browser
+    View(view::Arguments),
+    /// Write a page about a mask: pictures, class areas, models, settings
+    Report(report::Arguments),
+    /// Turn the regions of a finished mask into polygons
+    Footprints(footprints::Arguments),
+    /// Write masks as run-length rows, or rows as masks
+    Rle(rle::Arguments),
+    /// Score a mask, or models on an image, against the truth
+    Eval(eval::Arguments),
     /// Compare models, ensembles, transforms and merges on a scene with known truth, and write the cheapest good one
     Select(select::Arguments),
     /// Average the weights of models of one architecture into one model, which runs at the cost of one
     Soup(soup::Arguments),
-    /// Look at an image, its mask, probabilities and uncertainties in a browser
-    View(view::Arguments),
+    /// Measure models on this machine: tile sizes, threads and batches, against plain ONNX Runtime
+    Bench(bench::Arguments),
+    /// Say what this machine has of what is needed, what is missing, and how to get it
+    Doctor(doctor::Arguments),
+    /// Show what a mosaic's run has to do, cell by cell; --begin begins it for others to work on
+    Plan(run::PlanArguments),
     /// Work on cells of mosaics that lines of JSON on the standard input name, with models that stay loaded
     Work,
+    /// Print what a shell needs to complete this command
+    Completions(completions::Arguments),
+    /// Print the manual page, or write one page per verb
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Line::parse().command {
-<<<<<<< HEAD
-        Command::Eval(arguments) => done(eval::run(arguments)),
-        Command::Footprints(arguments) => footprints::run(arguments),
-        Command::Inspect(arguments) => done(inspect::run(arguments)),
-        Command::Pipeline(arguments) => done(run::pipeline(arguments)),
-        Command::Plan(arguments) => done(run::plan(arguments)),
-        Command::Rle(arguments) => done(rle::run(arguments)),
         Command::Run(arguments) => run::run(arguments),
+        Command::Pipeline(arguments) => done(run::pipeline(arguments)),
+        Command::Inspect(arguments) => done(inspect::run(arguments)),
+        Command::View(arguments) => done(view::run(arguments)),
+        Command::Report(arguments) => done(report::run(arguments)),
+        Command::Footprints(arguments) => footprints::run(arguments),
+        Command::Rle(arguments) => done(rle::run(arguments)),
+        Command::Eval(arguments) => done(eval::run(arguments)),
         Command::Select(arguments) => done(select::run(arguments)),
         Command::Soup(arguments) => done(soup::run(arguments)),
-        Command::View(arguments) => done(view::run(arguments)),
+        Command::Bench(arguments) => done(bench::run(arguments)),
+        Command::Doctor(arguments) => return doctor::run(arguments),
+        Command::Plan(arguments) => done(run::plan(arguments)),
         Command::Work => done(run::work()),
-=======
-        Command::Completions(arguments) => completions::run(arguments),
-        Command::Eval(arguments) => eval::run(arguments),
-        Command::Man(arguments) => man::run(arguments),
-        Command::Select(arguments) => select::run(arguments),
-        Command::Soup(arguments) => soup::run(arguments),
->>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
+        Command::Completions(arguments) => done(completions::run(arguments)),
+        Command::Man(arguments) => done(man::run(arguments)),
     };
     match result {
         Ok(code) => code,

@@ -159,14 +159,9 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     vec![
         text("model-file", "Model files", "ONNX models: a path, a glob, or several joined by commas; a glob's files come in alphabetical order"),
         text("config-file", "Configuration file", "TOML file: the names of these properties as keys (all but config-file, class-index, palette, overlay-alpha, batch-timeout and qos), and [[member]] tables for facts about single models; properties win over it"),
-<<<<<<< HEAD
         text("model-card", "Model card", "STAC item with the MLM extension that says what a model takes and means; one for all, or one per model joined by commas; none = no file, none beside the model either (default: the file beside each model, NAME.stac.json or NAME.json)"),
-        text("weights", "Weights", "Weight of each model in the merge, numbers of 0 or more joined by commas (default: all equal)"),
-        text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: a model card's, else none)"),
-=======
         text("weights", "Weights", "Weight of each model in the merge, numbers of 0 or more joined by commas, of which only the ratios count (default: all equal)"),
-        text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: none)"),
->>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
+        text("tta", "Test-time augmentation", "Transforms of each frame: none, hflip, vflip, flip3, flips, d4, or any of identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose, joined by , or + (default: a model card's, else none)"),
         glib::ParamSpecUInt::builder("samples")
             .nick("Samples")
             .blurb("Stochastic passes of each model and transform, for models exported with active Dropout; 0 = not set: models run as they are")
@@ -292,11 +287,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecString::builder("palette")
             .nick("Palette")
-<<<<<<< HEAD
-            .blurb("Colours of the overlay, #rrggbb from class 0 on joined by commas, none for a class that is not painted (default: a model card's, else class 0 not painted and distinct colours for the others)")
-=======
-            .blurb("Colours of the overlay, #rrggbb from class 0 on joined by commas, none for a class that is not painted; classes beyond the list start over after its first colour (default: class 0 not painted, distinct colours for the others)")
->>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
+            .blurb("Colours of the overlay, #rrggbb from class 0 on joined by commas, none for a class that is not painted; classes beyond the list start over after its first colour (default: a model card's, else class 0 not painted and distinct colours for the others)")
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("overlay-alpha")

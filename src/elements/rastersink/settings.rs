@@ -194,11 +194,7 @@ pub static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     };
     let default = Settings::default();
     vec![
-<<<<<<< HEAD
-        text("location", "Location", "The mask: a GeoTIFF of labels, uint8, 255 where there is no data, with colours and class names; or NAME.vrt, a list of the parts, which stay"),
-=======
-        text("location", "Location", "The mask: a GeoTIFF of labels, uint8 with 255 where there is no data (uint16 with 65535 where a label is above 254), with colours and class names"),
->>>>>>> 1b2dceb67645a4e451afe2c1f9fae59b5e0a19b1
+        text("location", "Location", "The mask: a GeoTIFF of labels, uint8 with 255 where there is no data (uint16 with 65535 where a label is above 254), with colours and class names; or NAME.vrt, a list of the parts, which stay"),
         text("probability-location", "Probability location", "A GeoTIFF of probabilities, one band per class (of one-channel models class 1 alone)"),
         text("uncertainty-location", "Uncertainty location", "A GeoTIFF of the uncertainty that onnxsegment's uncertainty-kind names"),
         glib::ParamSpecUInt::builder("probability-depth")

@@ -43,7 +43,7 @@ fn on_earth(crs: &SpatialRef, ends: &[(f64, f64); 4]) -> Option<(f64, f64)> {
 }
 
 /// The affine transform that fits the control points best.
-fn fitted(georeference: &Georeference) -> Option<[f64; 6]> {
+pub(super) fn fitted(georeference: &Georeference) -> Option<[f64; 6]> {
     let mut gcps: Vec<gdal_sys::GDAL_GCP> = georeference
         .gcps
         .iter()

@@ -2,28 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use gstonnxsegment::engine::select::{Cost, Row, Selection, Study};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{listed, members, table};
-
-/// No font has to be installed.
-const FONT: &[u8] = include_bytes!("../fonts/DejaVuSans-subset.ttf");
-const FAMILY: &str = "sans-serif";
-const SIZE: (u32, u32) = (1200, 800);
-/// Pixels per metre of a screen of 96 dots per inch.
-const DOTS: u32 = 3780;
+use crate::plot::{self, Area, BLUE, Drawn, FAMILY, GREY, ORANGE, SIZE};
 
 /// Height of the legend.
 const LEGEND: i32 = 52;
 /// The share of a column that bars stand in.
 const SPREAD: f64 = 0.8;
-
-const GREY: RGBColor = RGBColor(170, 170, 170);
-const BLUE: RGBColor = RGBColor(0, 90, 170);
-const ORANGE: RGBColor = RGBColor(214, 96, 0);
 
 /// Where a row stands on the axis of costs.
 struct Places {
@@ -71,33 +61,8 @@ impl Places {
 
 /// The picture as PNG.
 pub fn draw(study: &Study, selection: &Selection) -> Result<Vec<u8>> {
-    // Registering it again changes nothing.
-    plotters::style::register_font(FAMILY, FontStyle::Normal, FONT)
-        .map_err(|_| anyhow!("the built-in font cannot be read"))?;
-    let mut pixels = vec![0; 3 * (SIZE.0 * SIZE.1) as usize];
-    {
-        let area = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
-        // Everything is drawn in memory; what can fail is the font.
-        paint(&area, study, selection).map_err(|e| anyhow!("the plot cannot be drawn: {e}"))?;
-        area.present().map_err(|e| anyhow!("the plot cannot be drawn: {e}"))?;
-    }
-    encode(&pixels).context("the plot cannot be encoded")
+    plot::draw(|area| paint(area, study, selection))
 }
-
-fn encode(pixels: &[u8]) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, SIZE.0, SIZE.1);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_pixel_dims(Some(png::PixelDimensions { xppu: DOTS, yppu: DOTS, unit: png::Unit::Meter }));
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
-    writer.finish()?;
-    Ok(bytes)
-}
-
-type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn paint(area: &Area<'_>, study: &Study, selection: &Selection) -> Drawn {
     area.fill(&WHITE)?;
