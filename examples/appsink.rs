@@ -29,7 +29,8 @@ fn main() -> Result<()> {
                 let caps = sample.caps().ok_or(gst::FlowError::NotNegotiated)?;
                 let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| gst::FlowError::NotNegotiated)?;
                 let buffer = sample.buffer().ok_or(gst::FlowError::Error)?;
-                let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|_| gst::FlowError::Error)?;
+                let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
+                    .map_err(|_| gst::FlowError::Error)?;
                 let (width, stride) = (info.width() as usize, frame.plane_stride()[0] as usize);
                 let rows = frame.plane_data(0).map_err(|_| gst::FlowError::Error)?.chunks(stride);
                 let found: usize = rows.map(|row| row[..width].iter().filter(|&&class| class != 0).count()).sum();

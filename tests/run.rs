@@ -199,6 +199,19 @@ fn a_video_gets_its_classes_painted_over_it() {
 }
 
 #[test]
+fn a_page_shows_the_run() {
+    let folder = Folder::new("run-report");
+    ran(&folder, "scene.tif -o mask.tif -m %/sigmoid.onnx --tta hflip --uncertainty-location u.tif --report page.html");
+    let page = std::fs::read_to_string(folder.path("page.html")).unwrap();
+    for words in ["scene.tif", "sigmoid.onnx", "hflip", "no coordinate reference system", "data:image/"] {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(!page.contains("src=\"http"));
+    let (code, said) = refused(&folder, "scene.tif -o mask2.tif -m %/sigmoid.onnx --report nosuch/page.html");
+    assert!(code == Some(1) && said.contains("nosuch/page.html cannot be written"), "{said}");
+}
+
+#[test]
 fn programs_get_one_json_object_a_line() {
     let folder = Folder::new("run-json");
     let ran = folder.run("run", "scene.tif -o mask.tif -m %/sigmoid.onnx --tta hflip --json");

@@ -18,7 +18,11 @@ const EXPLAINED: &[(&str, &[&str], &str)] = &[
     ("onnxsegment", &["weights", "merge", "merge-domain", "temperature"], "onnxsegment.md#merging"),
     ("onnxsegment", &["activation", "output-name", "layout", "size-multiple"], "onnxsegment.md#what-a-model-is"),
     ("onnxsegment", &["threshold", "class-thresholds", "label-offset", "mask-values"], "onnxsegment.md#decision"),
-    ("onnxsegment", &["execution-provider", "provider-policy", "active-provider"], "onnxsegment.md#execution-providers"),
+    (
+        "onnxsegment",
+        &["execution-provider", "provider-policy", "active-provider"],
+        "onnxsegment.md#execution-providers",
+    ),
     ("onnxsegment", &["threads", "batch-size", "batch-timeout"], "onnxsegment.md#threads-and-batches"),
     ("onnxsegment", &["qos"], "onnxsegment.md#latency-and-qos"),
     ("onnxsegment", &["uncertainty-kind"], "onnxsegment.md#uncertainty"),
@@ -142,7 +146,9 @@ fn page(name: &str) -> String {
     }
     page.push_str("\n## Pads\n");
     let mut templates: Vec<_> = element.pad_template_list().into_iter().collect();
-    templates.sort_by_key(|t| (t.direction() != gst::PadDirection::Sink, t.presence() != gst::PadPresence::Always, t.name().to_string()));
+    templates.sort_by_key(|t| {
+        (t.direction() != gst::PadDirection::Sink, t.presence() != gst::PadPresence::Always, t.name().to_string())
+    });
     for template in templates {
         pad(&mut page, &template);
     }

@@ -42,7 +42,11 @@ fn every_quoted_error_is_one_that_the_program_has() {
     assert!(errors.len() >= 40, "only {} errors are quoted", errors.len());
     let stale: Vec<String> = errors
         .iter()
-        .flat_map(|error| fixed(error).filter(|part| !source.contains(*part)).map(move |part| format!("{error}\n    not found: {part}")))
+        .flat_map(|error| {
+            fixed(error)
+                .filter(|part| !source.contains(*part))
+                .map(move |part| format!("{error}\n    not found: {part}"))
+        })
         .collect();
     assert!(stale.is_empty(), "docs/troubleshooting.md quotes what no source has:\n{}", stale.join("\n"));
     let vague: Vec<_> = errors.iter().filter(|error| fixed(error).map(str::len).max() < Some(12)).collect();

@@ -140,8 +140,7 @@ mod tests {
 
     fn areas(epsg: u32, geotransform: [f64; 6], (width, height): (i64, i64)) -> PixelAreas {
         let crs = SpatialRef::from_epsg(epsg).unwrap().to_wkt().unwrap();
-        let georeference =
-            Georeference { crs: Some(crs), geotransform: Some(geotransform), ..Georeference::default() };
+        let georeference = Georeference { crs: Some(crs), geotransform: Some(geotransform), ..Georeference::default() };
         PixelAreas::new(&georeference, width, height).unwrap()
     }
 

@@ -52,8 +52,7 @@ impl Element {
         });
         let noise: Vec<u8> = (0..bands * width * height).map(|k| (k.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
         let source = named("in")?;
-        let element =
-            Element { pipeline, source, done, buffer: gst::Buffer::from_slice(noise), _folder: folder };
+        let element = Element { pipeline, source, done, buffer: gst::Buffer::from_slice(noise), _folder: folder };
         if element.pipeline.set_state(gst::State::Playing).is_err() {
             element.failed()?;
             bail!("the pipeline does not start");
@@ -182,7 +181,8 @@ impl Plain {
         }
         let paths: Vec<_> = ensemble.members().iter().map(|m| m.spec.path.clone()).collect();
         let all = |threads: usize| paths.iter().map(|path| session(path, threads)).collect::<Result<Vec<_>>>();
-        let narrow = if on_cpu && threads > 1 { (0..threads).map(|_| all(1)).collect::<Result<_>>()? } else { Vec::new() };
+        let narrow =
+            if on_cpu && threads > 1 { (0..threads).map(|_| all(1)).collect::<Result<_>>()? } else { Vec::new() };
         Ok(Plain { models, wide: all(threads)?, narrow })
     }
 

@@ -43,7 +43,10 @@ fn paint(area: &Area<'_>, rows: &[Row]) -> Drawn {
             .label(format!("plain, threads {threads}, batch {batch}"))
             .legend(|(x, y)| PathElement::new([(x, y), (x + 24, y)], GREY.stroke_width(2)));
         chart
-            .draw_series(LineSeries::new(rows.iter().map(|row| (side(row), row.element.median)), colour.stroke_width(3)))?
+            .draw_series(LineSeries::new(
+                rows.iter().map(|row| (side(row), row.element.median)),
+                colour.stroke_width(3),
+            ))?
             .label(format!("onnxsegment, threads {threads}, batch {batch}"))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(3)));
         chart.draw_series(rows.iter().map(|row| {

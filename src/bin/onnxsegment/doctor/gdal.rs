@@ -46,7 +46,9 @@ pub fn look() -> Part {
             let wrong = if found.is_some() { "gives wrong coordinates".into() } else { said.words() };
             let path = ["PROJ_DATA", "PROJ_LIB"].into_iter().find_map(|name| Some((name, std::env::var(name).ok()?)));
             let get = match path {
-                Some((name, value)) => format!("{name} is {value}: unset it, or set it to the folder that holds proj.db"),
+                Some((name, value)) => {
+                    format!("{name} is {value}: unset it, or set it to the folder that holds proj.db")
+                }
                 None => apt("proj-data"),
             };
             part.missing("PROJ", wrong, PURPOSE, &get);

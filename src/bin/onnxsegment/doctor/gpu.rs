@@ -10,7 +10,8 @@ use super::runtime::dlopen;
 pub fn look() -> Part {
     let mut part = Part::new("GPU");
     const PURPOSE: &str = "execution-provider=cuda and tensorrt";
-    const GET: &str = "only for GPUs: install NVIDIA's driver (apt-get install nvidia-driver); in a container, start it with the GPU";
+    const GET: &str =
+        "only for GPUs: install NVIDIA's driver (apt-get install nvidia-driver); in a container, start it with the GPU";
     match dlopen(Path::new("libcuda.so.1"), libc::RTLD_LAZY | libc::RTLD_LOCAL) {
         Ok(_) => part.ok("libcuda.so.1", "found", PURPOSE),
         Err(e) => part.note("libcuda.so.1", e, PURPOSE, GET),

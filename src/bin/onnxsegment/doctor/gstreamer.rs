@@ -1,6 +1,5 @@
 //! GStreamer: whether it finds this program's plugin, and the elements that pipelines around it are made of.
 
-
 use super::{Part, apt};
 
 /// The elements of the plugin.

@@ -20,7 +20,12 @@ pub fn look() -> Part {
     part.ok("cores", text, "as many threads run models");
     if let Some(share) = cpu_share(&read("/sys/fs/cgroup/cpu.max")).filter(|share| *share < cores as f64) {
         let found = format!("time of {share:.2} cores, by the control group");
-        part.note("limit of time", found, "", "set threads to the next whole number above it, or raise the container's limit");
+        part.note(
+            "limit of time",
+            found,
+            "",
+            "set threads to the next whole number above it, or raise the container's limit",
+        );
     }
     let bytes = |table: &str, name: &str| {
         let line = table.lines().find(|line| line.starts_with(name))?;
@@ -34,7 +39,12 @@ pub fn look() -> Part {
         let total = limit.map_or(format!("{total:.1} GiB"), |limit| format!("{limit:.1} GiB, by the control group"));
         let found = format!("{free:.1} GiB free of {total}");
         match free < LITTLE {
-            true => part.note("memory", found, "models, frames and blending", "use small tiles (tile-size=256), and threads=1"),
+            true => part.note(
+                "memory",
+                found,
+                "models, frames and blending",
+                "use small tiles (tile-size=256), and threads=1",
+            ),
             false => part.ok("memory", found, "models, frames and blending"),
         }
     }

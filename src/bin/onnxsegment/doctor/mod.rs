@@ -90,8 +90,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 fn json(parts: &[Part], missing: usize) -> String {
     let findings: Vec<&Finding> = parts.iter().flat_map(|part| &part.findings).collect();
-    let answer =
-        serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "ok": missing == 0, "findings": findings });
+    let answer = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "ok": missing == 0, "findings": findings });
     format!("{answer:#}\n")
 }
 

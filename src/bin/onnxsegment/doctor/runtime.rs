@@ -94,8 +94,7 @@ fn opens(folder: &Path, plugin: &Path) -> Result<(), String> {
 /// The libraries that `ldd` does not find.
 fn lacking(ldd: &str) -> Vec<String> {
     let missing = ldd.lines().filter(|line| line.contains("not found"));
-    let mut names: Vec<String> =
-        missing.filter_map(|line| Some(line.split("=>").next()?.trim().to_string())).collect();
+    let mut names: Vec<String> = missing.filter_map(|line| Some(line.split("=>").next()?.trim().to_string())).collect();
     names.dedup();
     names
 }

@@ -214,7 +214,11 @@ mod tests {
                 assert_eq!((class.value, class.pixels), (golden.value, golden.pixels), "{name}");
                 assert_eq!(class.area.is_some(), golden.area.is_some(), "{name}");
                 let (Some(area), Some(expected)) = (class.area, golden.area) else { continue };
-                assert!((area / expected - 1.0).abs() < 2e-6, "{name}, class {}: {area} is not {expected}", class.value);
+                assert!(
+                    (area / expected - 1.0).abs() < 2e-6,
+                    "{name}, class {}: {area} is not {expected}",
+                    class.value
+                );
             }
         }
     }

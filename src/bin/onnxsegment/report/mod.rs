@@ -99,8 +99,7 @@ fn render(run: &Run<'_>) -> Result<String> {
     }
     let now = glib::DateTime::now_utc().and_then(|now| now.format("%Y-%m-%d %H:%M UTC"));
     let written = now.map(|text| text.to_string()).unwrap_or_default();
-    let clipped: Vec<Setting> =
-        run.settings.iter().map(|s| Setting { value: clip(&s.value), ..s.clone() }).collect();
+    let clipped: Vec<Setting> = run.settings.iter().map(|s| Setting { value: clip(&s.value), ..s.clone() }).collect();
     let run = Run { settings: &clipped, ..run.clone() };
     Ok(page::html(&run, &shown, &all, &warnings, &written))
 }
@@ -139,12 +138,7 @@ fn add(all: &mut MaskAreas, one: &MaskAreas) {
 }
 
 /// The pictures of an input; what cannot be drawn becomes a warning.
-fn pictures(
-    input: &Input<'_>,
-    areas: Option<&MaskAreas>,
-    side: usize,
-    warnings: &mut Vec<String>,
-) -> Option<Pictures> {
+fn pictures(input: &Input<'_>, areas: Option<&MaskAreas>, side: usize, warnings: &mut Vec<String>) -> Option<Pictures> {
     let mut or_warn = |e: anyhow::Error| warnings.push(format!("no picture: {e:#}"));
     let mut drawn = Pictures::default();
     match picture::photograph(input.image, side) {
@@ -202,7 +196,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let rasters = [&arguments.image, &arguments.mask].into_iter().chain(&arguments.probability).chain(&arguments.uncertainty);
+    let rasters =
+        [&arguments.image, &arguments.mask].into_iter().chain(&arguments.probability).chain(&arguments.uncertainty);
     for raster in rasters {
         if *raster == arguments.output {
             bail!("{}: is an input, and the page would take its place; name another file by -o", raster.display());
@@ -234,20 +229,28 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 /// What a mask tells of the run that made it: its metadata `ONNXSEGMENT_…`.
 #[derive(Default)]
-struct Told {
-    class_names: Vec<String>,
-    models: Vec<Model>,
-    settings: Vec<Setting>,
+pub struct Told {
+    pub class_names: Vec<String>,
+    pub models: Vec<Model>,
+    pub settings: Vec<Setting>,
 }
 
 impl Told {
+    /// # Errors
+    /// A mask that cannot be opened.
+    pub fn of_file(mask: &Path) -> Result<Self> {
+        Ok(Told::of(&picture::open(mask)?))
+    }
+
     fn of(mask: &gdal::Dataset) -> Self {
         let mut told = Told::default();
         let mut lists: [Vec<String>; 3] = Default::default();
         let mut own: Vec<String> = mask.metadata_domain("").unwrap_or_default();
         own.sort();
         for line in own {
-            let Some((key, value)) = line.strip_prefix("ONNXSEGMENT_").and_then(|line| line.split_once('=')) else { continue };
+            let Some((key, value)) = line.strip_prefix("ONNXSEGMENT_").and_then(|line| line.split_once('=')) else {
+                continue;
+            };
             let list = || value.split(',').map(str::to_string).collect();
             match key {
                 "CLASSES" => told.class_names = list(),

@@ -15,11 +15,9 @@ const SCRIPT: &str = "for(const c of document.querySelectorAll('.compare input')
     c.addEventListener('input',()=>c.parentElement.style.setProperty('--at',c.value+'%'));";
 
 /// Dark blue to yellow (viridis, CC0), for probabilities.
-pub const PROBABILITY: &[[u8; 3]] =
-    &[[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+pub const PROBABILITY: &[[u8; 3]] = &[[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 /// Black over purple to light yellow (magma, CC0), for uncertainties.
-pub const UNCERTAINTY: &[[u8; 3]] =
-    &[[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
+pub const UNCERTAINTY: &[[u8; 3]] = &[[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
 
 /// Pictures of one input.
 #[derive(Default)]
@@ -114,12 +112,15 @@ pub fn html(run: &Run<'_>, shown: &[Shown], all: &MaskAreas, warnings: &[String]
         inputs => format!("{} and {} more", name(inputs[0].image), inputs.len() - 1),
     };
     let title = escape(&title);
-    put(&mut page, format_args!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+    put(
+        &mut page,
+        format_args!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title} · onnxsegment</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n<h1>{title}</h1>\n<p>Segmentation report, {}</p>\n</header>\n",
-        escape(written)
-    ));
+            escape(written)
+        ),
+    );
     tiles(&mut page, run, all);
     if !warnings.is_empty() {
         page.push_str("<ul class=\"warnings\">\n");
@@ -139,7 +140,10 @@ pub fn html(run: &Run<'_>, shown: &[Shown], all: &MaskAreas, warnings: &[String]
         }
         let hidden = shown.len() - drawn.len();
         if hidden > 0 {
-            put(&mut page, format_args!("<p class=\"note\">{} of {} inputs are shown.</p>\n", drawn.len(), shown.len()));
+            put(
+                &mut page,
+                format_args!("<p class=\"note\">{} of {} inputs are shown.</p>\n", drawn.len(), shown.len()),
+            );
         }
     }
     if !all.classes.is_empty() {
@@ -151,10 +155,13 @@ pub fn html(run: &Run<'_>, shown: &[Shown], all: &MaskAreas, warnings: &[String]
         inputs(&mut page, shown, &all.classes);
     }
     details(&mut page, run);
-    put(&mut page, format_args!(
-        "<footer>onnxsegment {}</footer>\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
-        escape(env!("CARGO_PKG_VERSION"))
-    ));
+    put(
+        &mut page,
+        format_args!(
+            "<footer>onnxsegment {}</footer>\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+            escape(env!("CARGO_PKG_VERSION"))
+        ),
+    );
     page
 }
 
@@ -220,47 +227,65 @@ fn pictures(page: &mut String, pictures: &Pictures, number: usize) {
         let data = data(kind, bytes);
         format!("<image{id} width=\"{w}\" height=\"{h}\" preserveAspectRatio=\"none\"{more} href=\"{data}\"/>")
     };
-    let over = pictures.mask.as_ref().map(|mask| image("", "png", mask, " opacity=\"0.6\" style=\"image-rendering:pixelated\""));
+    let over = pictures
+        .mask
+        .as_ref()
+        .map(|mask| image("", "png", mask, " opacity=\"0.6\" style=\"image-rendering:pixelated\""));
     match (&pictures.image, &over) {
         (Some(photograph), Some(over)) => {
             let id = format!(" id=\"image{number}\"");
             let scale = pictures.metres.and_then(scale_bar).unwrap_or_default();
-            put(page, format_args!(
-                "<div class=\"compare\">\n<figure class=\"before\">{}<figcaption>image</figcaption></figure>\n\
+            put(
+                page,
+                format_args!(
+                    "<div class=\"compare\">\n<figure class=\"before\">{}<figcaption>image</figcaption></figure>\n\
                  <figure class=\"after\">{}<figcaption>mask over image</figcaption></figure>\n<div class=\"edge\"></div>{scale}\n\
                  <input type=\"range\" min=\"0\" max=\"100\" value=\"50\" step=\"0.1\" aria-label=\"where the image ends and the mask begins\">\n</div>\n",
-                svg(&image(&id, "jpeg", photograph, ""), "image"),
-                svg(&format!("<use href=\"#image{number}\"/>{over}"), "mask over image"),
-            ));
+                    svg(&image(&id, "jpeg", photograph, ""), "image"),
+                    svg(&format!("<use href=\"#image{number}\"/>{over}"), "mask over image"),
+                ),
+            );
         }
-        (Some(alone), None) => put(page, format_args!(
-            "<div class=\"compare\"><figure class=\"before\">{}<figcaption>image</figcaption></figure></div>\n",
-            svg(&image("", "jpeg", alone, ""), "image")
-        )),
-        (None, Some(over)) => put(page, format_args!(
-            "<div class=\"compare\"><figure class=\"before\">{}<figcaption>mask</figcaption></figure></div>\n",
-            svg(over, "mask")
-        )),
+        (Some(alone), None) => put(
+            page,
+            format_args!(
+                "<div class=\"compare\"><figure class=\"before\">{}<figcaption>image</figcaption></figure></div>\n",
+                svg(&image("", "jpeg", alone, ""), "image")
+            ),
+        ),
+        (None, Some(over)) => put(
+            page,
+            format_args!(
+                "<div class=\"compare\"><figure class=\"before\">{}<figcaption>mask</figcaption></figure></div>\n",
+                svg(over, "mask")
+            ),
+        ),
         (None, None) => {}
     }
     let shares = [
         (&pictures.probability, "probability", "0", "1", PROBABILITY),
         (&pictures.uncertainty, "uncertainty", "sure", "unsure", UNCERTAINTY),
     ];
-    let shares: Vec<_> = shares.into_iter().filter_map(|(p, what, low, high, ramp)| p.as_ref().map(|p| (p, what, low, high, ramp))).collect();
+    let shares: Vec<_> = shares
+        .into_iter()
+        .filter_map(|(p, what, low, high, ramp)| p.as_ref().map(|p| (p, what, low, high, ramp)))
+        .collect();
     if shares.is_empty() {
         return;
     }
     page.push_str("<div class=\"pictures\">\n");
     for ((bytes, (w, h)), what, low, high, ramp) in shares {
         let colours: Vec<String> = ramp.iter().map(|[r, g, b]| format!("rgb({r} {g} {b})")).collect();
-        put(page, format_args!(
-            "<figure><svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"{what}\">\
+        put(
+            page,
+            format_args!(
+                "<figure><svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"{what}\">\
              <image width=\"{w}\" height=\"{h}\" href=\"{}\"/></svg><figcaption>{what}<div class=\"ramp\">{low}\
              <i style=\"background:linear-gradient(to right,{})\"></i>{high}</div></figcaption></figure>\n",
-            data("png", bytes),
-            colours.join(",")
-        ));
+                data("png", bytes),
+                colours.join(",")
+            ),
+        );
     }
     page.push_str("</div>\n");
 }
@@ -287,10 +312,13 @@ fn classes(page: &mut String, all: &MaskAreas) {
     let pixels = all.pixels();
     let placed = all.classes.iter().any(|class| class.area.is_some());
     let area_head = if placed { "<th class=\"n\">m²</th><th class=\"n\">area</th>" } else { "" };
-    put(page, format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th>class</th><th class=\"n\">value</th><th class=\"n\">pixels</th>\
+    put(
+        page,
+        format_args!(
+            "<div class=\"scroll\"><table>\n<thead><tr><th>class</th><th class=\"n\">value</th><th class=\"n\">pixels</th>\
          {area_head}<th class=\"n\">%</th><th></th></tr></thead>\n<tbody>\n"
-    ));
+        ),
+    );
     let area = |area: Option<f64>| match area {
         Some(a) => format!("<td class=\"n\">{}</td><td class=\"n\">{}</td>", square_metres(a), ground(a)),
         None if placed => "<td class=\"n\">–</td><td class=\"n\">–</td>".into(),
@@ -298,29 +326,38 @@ fn classes(page: &mut String, all: &MaskAreas) {
     };
     for class in &all.classes {
         let share = class.pixels as f64 / pixels.max(1) as f64 * 100.0;
-        put(page, format_args!(
-            "<tr><td class=\"wide\">{}{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>{}<td class=\"n\">{}</td>\
+        put(
+            page,
+            format_args!(
+                "<tr><td class=\"wide\">{}{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>{}<td class=\"n\">{}</td>\
              <td><span class=\"bar\"><i style=\"width:{share:.2}%\"></i></span></td></tr>\n",
-            swatch(class),
-            escape(&class.name),
-            class.value,
-            grouped(class.pixels),
-            area(class.area),
-            percent(class.pixels as f64, pixels as f64)
-        ));
+                swatch(class),
+                escape(&class.name),
+                class.value,
+                grouped(class.pixels),
+                area(class.area),
+                percent(class.pixels as f64, pixels as f64)
+            ),
+        );
     }
     let sum: Option<f64> = all.classes.iter().map(|class| class.area).sum();
-    put(page, format_args!(
-        "<tr class=\"all\"><td>all with data</td><td></td><td class=\"n\">{}</td>{}<td class=\"n\">100.00</td><td></td></tr>\n",
-        grouped(pixels),
-        area(sum)
-    ));
+    put(
+        page,
+        format_args!(
+            "<tr class=\"all\"><td>all with data</td><td></td><td class=\"n\">{}</td>{}<td class=\"n\">100.00</td><td></td></tr>\n",
+            grouped(pixels),
+            area(sum)
+        ),
+    );
     if all.nodata > 0 {
-        put(page, format_args!(
-            "<tr class=\"none\"><td>no data</td><td></td><td class=\"n\">{}</td>{}<td></td><td></td></tr>\n",
-            grouped(all.nodata),
-            area(None)
-        ));
+        put(
+            page,
+            format_args!(
+                "<tr class=\"none\"><td>no data</td><td></td><td class=\"n\">{}</td>{}<td></td><td></td></tr>\n",
+                grouped(all.nodata),
+                area(None)
+            ),
+        );
     }
     page.push_str("</tbody></table></div>\n");
     page.push_str(match placed {
@@ -367,24 +404,30 @@ fn details(page: &mut String, run: &Run<'_>) {
     if !run.models.is_empty() {
         page.push_str("<h2>Models</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>file</th><th class=\"n\">weight</th><th>SHA-256</th></tr></thead>\n<tbody>\n");
         for model in run.models {
-            put(page, format_args!(
-                "<tr><td class=\"wide\">{}</td><td class=\"n\">{}</td><td class=\"wide\"><code>{}</code></td></tr>\n",
-                escape(&model.file),
-                escape(&model.weight),
-                escape(&model.sha256)
-            ));
+            put(
+                page,
+                format_args!(
+                    "<tr><td class=\"wide\">{}</td><td class=\"n\">{}</td><td class=\"wide\"><code>{}</code></td></tr>\n",
+                    escape(&model.file),
+                    escape(&model.weight),
+                    escape(&model.sha256)
+                ),
+            );
         }
         page.push_str("</tbody></table></div>\n");
     }
     if !run.settings.is_empty() {
         page.push_str("<h2>Settings</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>setting</th><th>value</th><th>from</th></tr></thead>\n<tbody>\n");
         for setting in run.settings {
-            put(page, format_args!(
-                "<tr><td>{}</td><td class=\"wide\"><code>{}</code></td><td>{}</td></tr>\n",
-                escape(&setting.name),
-                escape(&setting.value),
-                escape(&setting.from)
-            ));
+            put(
+                page,
+                format_args!(
+                    "<tr><td>{}</td><td class=\"wide\"><code>{}</code></td><td>{}</td></tr>\n",
+                    escape(&setting.name),
+                    escape(&setting.value),
+                    escape(&setting.from)
+                ),
+            );
         }
         page.push_str("</tbody></table></div>\n");
     }
@@ -406,9 +449,18 @@ mod tests {
     fn numbers_are_written_as_people_read_them() {
         assert_eq!(grouped(1234567).replace('\u{202f}', " "), "1 234 567");
         assert_eq!((grouped(0), grouped(999)), ("0".into(), "999".into()));
-        assert_eq!((ground(3.456), ground(25_000.0), ground(2.5e6)), ("3.46 m²".into(), "2.50 ha".into(), "2.50 km²".into()));
-        assert_eq!((percent(1.0, 1e9), percent(0.0, 5.0), percent(1.0, 3.0)), ("&lt; 0.01".into(), "0.00".into(), "33.33".into()));
-        assert_eq!((duration(3725.0), duration(61.0), duration(1.5)), ("1 h 02 min".into(), "1 min 01 s".into(), "1.50 s".into()));
+        assert_eq!(
+            (ground(3.456), ground(25_000.0), ground(2.5e6)),
+            ("3.46 m²".into(), "2.50 ha".into(), "2.50 km²".into())
+        );
+        assert_eq!(
+            (percent(1.0, 1e9), percent(0.0, 5.0), percent(1.0, 3.0)),
+            ("&lt; 0.01".into(), "0.00".into(), "33.33".into())
+        );
+        assert_eq!(
+            (duration(3725.0), duration(61.0), duration(1.5)),
+            ("1 h 02 min".into(), "1 min 01 s".into(), "1.50 s".into())
+        );
     }
 
     #[test]

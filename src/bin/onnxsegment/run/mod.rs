@@ -21,7 +21,7 @@ use gstonnxsegment::{files, raster};
 use serde_json::json;
 
 use self::chain::{Chain, shell};
-use self::drive::{End, Ended, Watcher};
+use self::drive::{Counts, End, Ended, Watcher};
 use self::jobs::{Format, Job, Plan, Product};
 use self::options::Properties;
 pub use self::plan::{PlanArguments, plan};
@@ -29,6 +29,7 @@ use self::progress::{Progress, clock};
 pub use self::work::work;
 use crate::footprints::{self, Shaping};
 use crate::output::Output;
+use crate::report::{self, Told};
 use crate::scene::of_file;
 use crate::{rle, signals};
 
@@ -69,6 +70,10 @@ pub struct Arguments {
 pub struct RunArguments {
     #[command(flatten)]
     what: Arguments,
+
+    /// Write one page that shows the run: pictures, class areas, speed, settings
+    #[arg(long, value_name = "PAGE.html")]
+    report: Option<PathBuf>,
 
     /// Leave inputs out whose masks are there already, such as those of a run that was stopped
     #[arg(long)]
@@ -155,10 +160,9 @@ pub fn run(arguments: RunArguments) -> Result<ExitCode> {
     let models = arguments.what.models()?;
     let plan = arguments.what.plan()?;
     signals::listen()?;
-    if plan.work.is_some() {
-        // Before anything is computed.
-        Output::create(&plan.output)?;
-    }
+    // What cannot be written is told before anything is computed.
+    let last = plan.work.is_some().then_some(&plan.output);
+    last.into_iter().chain(&arguments.report).try_for_each(|file| Output::create(file).map(drop))?;
     start(plan.work.as_deref().or((plan.product.is_none()).then_some(plan.output.as_path())))?;
     Run { arguments: &arguments, models, plan: &plan, progress: Progress::new(arguments.json, arguments.quiet) }.all()
 }
@@ -195,6 +199,7 @@ impl Run<'_> {
         // The models of the pipeline before stay loaded until the next one has them.
         let mut loaded = None;
         let (mut failed, mut skipped) = (0, 0);
+        let mut done = Vec::new();
         let mut last_error = String::new();
         for (k, job) in jobs.iter().enumerate() {
             let name = job.input.display();
@@ -209,6 +214,7 @@ impl Run<'_> {
             match self.one(job) {
                 Ok(Outcome::Done(ended)) => {
                     self.tell(job, &ended);
+                    done.push((job, ended.counts.clone()));
                     loaded = Some(ended.release());
                 }
                 Ok(Outcome::Open(ended, how)) => {
@@ -236,6 +242,10 @@ impl Run<'_> {
             }
         }
         drop(loaded);
+        // While the masks are there: footprints and rows do not keep them.
+        if let Some(page) = self.arguments.report.as_deref().filter(|_| failed == 0) {
+            self.report(page, &done)?;
+        }
         let whole = failed > 0 || self.products()?;
         self.progress.end();
         if !whole {
@@ -297,6 +307,52 @@ impl Run<'_> {
                 Outcome::Open(ended, format!("stopped; {} was not written; {again}", job.output.display()))
             }
         })
+    }
+
+    /// Writes the page about the inputs that were done now.
+    fn report(&self, page: &Path, done: &[(&Job, Counts)]) -> Result<()> {
+        let what = &self.arguments.what;
+        let raster = |name: &str| what.properties.get(name).map(Path::new);
+        let inputs: Vec<report::Input<'_>> = done
+            .iter()
+            .map(|(job, _)| report::Input {
+                image: &job.input,
+                mask: (job.product != Product::Overlay).then_some(job.output.as_path()).filter(|mask| mask.exists()),
+                probability: raster("probability-location"),
+                uncertainty: raster("uncertainty-location"),
+            })
+            .collect();
+        let told = match inputs.iter().find_map(|input| input.mask) {
+            Some(mask) => Told::of_file(mask)?,
+            None => Told::default(),
+        };
+        let stated = what.properties.all().map(|(name, value)| report::Setting {
+            name: name.into(),
+            value: value.into(),
+            from: "command line".into(),
+        });
+        let mut settings: Vec<report::Setting> = stated.collect();
+        settings.extend(told.settings.into_iter().filter(|s| what.properties.get(&s.name).is_none()));
+        let sum = |of: fn(&Counts) -> u64| done.iter().map(|(_, counts)| of(counts)).sum::<u64>();
+        let command: Vec<String> = std::env::args().map(|word| shell(&word)).collect();
+        report::write(
+            page,
+            &report::Run {
+                inputs: &inputs,
+                class_names: &told.class_names,
+                pixels: Some(sum(|c| c.pixels)),
+                seconds: Some(done.iter().map(|(_, counts)| counts.seconds).sum()),
+                frames: Some(sum(|c| c.frames)),
+                skipped: Some(sum(|c| c.frames_without_data)),
+                passes: Some(sum(|c| c.passes)),
+                saved: Some(sum(|c| c.passes_saved)),
+                provider: done.first().map(|(_, counts)| counts.provider.as_str()),
+                settings: &settings,
+                models: &told.models,
+                warnings: self.progress.warnings(),
+                command: &command.join(" "),
+            },
+        )
     }
 
     fn chain(&self, job: &Job, target: &Path) -> Chain {

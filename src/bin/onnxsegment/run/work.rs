@@ -79,7 +79,14 @@ pub fn work() -> Result<()> {
     for job in lines {
         let name = job.job.clone();
         say(&json!({"event": "started", "job": name}));
-        let mut told = Told { job: &name, started: Instant::now(), last: Instant::now(), cancelled: &cancelled, gone: &gone, parts: 0 };
+        let mut told = Told {
+            job: &name,
+            started: Instant::now(),
+            last: Instant::now(),
+            cancelled: &cancelled,
+            gone: &gone,
+            parts: 0,
+        };
         match one(&job, &mut told, &mut loaded) {
             Ok(done) => say(&done),
             Err(e) => {
