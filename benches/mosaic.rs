@@ -1,7 +1,9 @@
 //! Mosaics: speed beside plain ONNX Runtime, GeoDeep and MONAI; memory and time by size; a sparse raster of ten thousand
 //! million pixels; runs that are killed; what blending does to the result; passes that cascades save.
 //!
-//! `cargo bench --bench mosaic -- [--only speed,peers,size,sparse,killed,blends,cascades] [--model FILE] [--side N] [--rounds N] [--kills N]`
+//! `cargo bench --bench mosaic -- [--only speed,peers,size,sparse,killed,blends,cascades] [--model FILE] [--models GLOB] [--side N] [--rounds N] [--kills N]`
+//!
+//! With `--models`, speed is that of an ensemble: the plain loops run every model on every tile. All else takes `--model`.
 //!
 //! Rasters are made from the demo scene (`make setup`) and kept in `.cache/mosaic`. Pipelines run in processes of their own, so
 //! that each has its own peak of memory. The peers need `.cache/venv` as `make peers` makes it.
@@ -27,6 +29,8 @@ const HOME: &str = env!("CARGO_MANIFEST_DIR");
 
 struct Options {
     model: String,
+    /// What speed is measured with, as `model-file` takes it.
+    models: String,
     /// Side of the raster that speed is measured on.
     side: usize,
     rounds: usize,
@@ -43,8 +47,10 @@ fn main() -> Result<()> {
     }
     std::fs::create_dir_all(cache(""))?;
     let number = |name: &str, default: usize| value(name).map_or(Ok(default), |n| n.parse());
+    let model = value("--model").unwrap_or(format!("{HOME}/models/fold0.onnx"));
     let options = Options {
-        model: value("--model").unwrap_or(format!("{HOME}/models/fold0.onnx")),
+        models: value("--models").unwrap_or(model.clone()),
+        model,
         side: number("--side", 12_000)?,
         rounds: number("--rounds", 3)?,
         kills: number("--kills", 50)?,
@@ -254,28 +260,33 @@ fn areas(options: &Options) -> Result<Vec<(usize, usize)>> {
 /// Seconds on the clock, and on the processor.
 type Times = (f64, f64);
 
-/// Plain ONNX Runtime: `sessions` at a time run the same tiles on ready tensors, and do nothing else.
-fn plain(model: &str, areas: &[(usize, usize)], sessions: usize, threads: Option<usize>) -> Result<Times> {
-    let session = || -> Result<Session> {
-        let mut builder = Session::builder(environment()?)?;
+/// Plain ONNX Runtime: `workers` at a time run every model on the same tiles as ready tensors, and do nothing else.
+fn plain(models: &[PathBuf], areas: &[(usize, usize)], workers: usize, threads: Option<usize>) -> Result<Times> {
+    let session = |model: &PathBuf| -> Result<Session> {
+        // As the pipeline has it: as fast, in half the memory.
+        let builder = Session::builder(environment()?)?.with_memory_pattern(false);
+        let mut builder = builder.map_err(|e| anyhow::anyhow!("{e}"))?;
         if let Some(threads) = threads {
             builder = builder.with_intra_threads(threads).map_err(|e| anyhow::anyhow!("{e}"))?;
         }
-        builder.commit_from_file(model).with_context(|| model.to_string())
+        builder.commit_from_file(model).with_context(|| model.display().to_string())
     };
-    let mut sessions: Vec<Session> = (0..sessions).map(|_| session()).collect::<Result<_>>()?;
+    let sessions = |_| models.iter().map(session).collect::<Result<Vec<Session>>>();
+    let mut workers: Vec<Vec<Session>> = (0..workers).map(sessions).collect::<Result<_>>()?;
     let noise: Vec<f32> = (0..3 * TILE * TILE).map(|k| ((k * 2_654_435_761) >> 9 & 255) as f32 / 255.0).collect();
     let next = AtomicUsize::new(0);
     let (begin, before) = (Instant::now(), busy()?);
     std::thread::scope(|scope| -> Result<()> {
-        let work = |session: &mut Session| -> Result<()> {
+        let work = |sessions: &mut [Session]| -> Result<()> {
             while let Some((width, height)) = areas.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let shape = [1, 3, *height as i64, *width as i64];
-                session.run(ort::inputs![TensorRef::from_array_view((shape, &noise[..3 * width * height]))?])?;
+                for session in &mut *sessions {
+                    session.run(ort::inputs![TensorRef::from_array_view((shape, &noise[..3 * width * height]))?])?;
+                }
             }
             Ok(())
         };
-        let threads: Vec<_> = sessions.iter_mut().map(|s| scope.spawn(move || work(s))).collect();
+        let threads: Vec<_> = workers.iter_mut().map(|s| scope.spawn(move || work(s))).collect();
         threads.into_iter().try_for_each(|t| t.join().expect("no panic"))
     })?;
     Ok((begin.elapsed().as_secs_f64(), busy()? - before))
@@ -285,6 +296,8 @@ fn plain(model: &str, areas: &[(usize, usize)], sessions: usize, threads: Option
 fn speed(options: &Options) -> Result<()> {
     let raster = repeated(options.side, options.side)?;
     let areas = areas(options)?;
+    let models: Vec<PathBuf> = glob::glob(&options.models)?.collect::<Result<_, _>>()?;
+    ensure!(!models.is_empty(), "--models {}: no such file", options.models);
     let unique = (options.side * options.side) as f64 / 1e6;
     let inferred = areas.iter().map(|(w, h)| w * h).sum::<usize>() as f64 / 1e6;
     let cores = std::thread::available_parallelism()?.get();
@@ -293,20 +306,20 @@ fn speed(options: &Options) -> Result<()> {
          pixels, {inferred:.1} million inferred, {:.1} % more",
         options.side,
         options.side,
-        name(&options.model),
+        models.iter().map(|m| name(&m.display().to_string()).to_string()).collect::<Vec<_>>().join(" + "),
         areas.len(),
         100.0 * (inferred / unique - 1.0),
     );
-    plain(&options.model, &areas[..4.min(areas.len())], 1, None)?; // warms up
+    plain(&models, &areas[..4.min(areas.len())], 1, None)?; // warms up
     let (mut ratios, mut busy_ratios) = (Vec::new(), Vec::new());
     let mut rates = [const { Vec::new() }; 3];
     let mut peak = 0.0;
     for _ in 0..options.rounds {
-        let a = plain(&options.model, &areas, 1, None)?;
-        let b = plain(&options.model, &areas, cores, Some(1))?;
+        let a = plain(&models, &areas, 1, None)?;
+        let b = plain(&models, &areas, cores, Some(1))?;
         let out = fresh("speed.tif")?;
         let sink = format!("location=\"{}\"", out.display());
-        let c = finish(start(&pipeline(&raster, &tiles(), &options.model, &sink))?)?;
+        let c = finish(start(&pipeline(&raster, &tiles(), &options.models, &sink))?)?;
         ratios.push(a.0.min(b.0) / c.seconds);
         // Of these (a) spins while it waits, so (b) is what the work costs.
         busy_ratios.push(b.1 / c.busy);

@@ -356,6 +356,11 @@ fn builder(options: &SessionOptions) -> Result<SessionBuilder> {
         .map_err(|e| failed(e.to_string()))?
         // Idle threads that spin would take the cores from the other sessions.
         .with_intra_op_spinning(false)
+        .map_err(|e| failed(e.to_string()))?
+        // On the CPU a session keeps what it took piece by piece at the first run of a size, and with a pattern takes the
+        // sum of it again, in one piece, at the second: twice the memory, to be fetched from the system for every size and
+        // session, for runs that take as long.
+        .with_memory_pattern(options.providers.iter().any(|provider| *provider != Provider::Cpu))
         .map_err(|e| failed(e.to_string()))
 }
 

@@ -6,7 +6,7 @@ use gstonnxsegment::raster::Preference;
 
 use crate::plan::answer;
 use crate::raster::{Folder, Raster, texture};
-use crate::{Got, all, common, tool, translated, warnings};
+use crate::{Got, all, common, tiles, tool, translated, warnings};
 
 /// Tiles and the raster that they say they come from. The models name a resolution.
 fn resampled(properties: &str, models: Option<f64>) -> (Vec<Got>, RasterInfo) {
@@ -123,6 +123,86 @@ fn pixels_without_data_have_no_part_in_averages() {
     // A window is in the file's pixels.
     let found = all(&format!("location={path} resolution=2 tile-size=8 overlap=0 window=100,40,20,8")).0;
     assert!(found.iter().all(|t| t.area.right() * 4 > 100 && t.area.bottom() * 4 > 40));
+}
+
+#[test]
+fn what_was_never_written_has_no_part_in_averages_as_it_has_with_gdalwarp() {
+    let _watchdog = common::start();
+    let folder = Folder::new("resampled-sparse");
+    let (full, path) = (folder.path("full.tif"), folder.path("in.tif"));
+    Raster::new(1, (128, 64), |_, x, _| if x < 64 { 200u8 } else { 0 }).write(&full, None, false);
+    tool(
+        "gdal_translate",
+        &[
+            "-q",
+            "-co",
+            "TILED=YES",
+            "-co",
+            "BLOCKXSIZE=64",
+            "-co",
+            "BLOCKYSIZE=64",
+            "-co",
+            "SPARSE_OK=TRUE",
+            &full,
+            &path,
+        ],
+    );
+    // One and a half pixels of the file: the border of the data lies within pixel 42.
+    let found = tiles(&format!("location={path} resolution=0.7497 tile-size=128 overlap=0"));
+    let [tile] = &found[..] else { panic!("{} tiles", found.len()) };
+    let valid = tile.valid.as_ref().expect("not all has data");
+    for (k, v) in tile.values.iter().enumerate() {
+        let (x, y) = (k as i64 % tile.area.width, k as i64 / tile.area.width);
+        if x < 86 && y < 43 {
+            assert_eq!((*v, valid[k]), if x <= 42 { (200.0, 1) } else { (0.0, 0) }, "{x}, {y}");
+        }
+    }
+    let warped = folder.path("warped.tif");
+    let grid = [
+        "-q",
+        "-te",
+        "500000",
+        "5399967.75",
+        "500064.5",
+        "5400000",
+        "-ts",
+        "86",
+        "43",
+        "-r",
+        "average",
+        "-ovr",
+        "NONE",
+    ];
+    tool("gdalwarp", &[&grid[..], &[&path, &warped]].concat());
+    assert_eq!(translated(&folder, &warped, &[])[41..44], [200.0, 133.0, 0.0]);
+}
+
+#[test]
+fn pixels_may_grow_one_way_and_shrink_the_other() {
+    let _watchdog = common::start();
+    let folder = Folder::new("resampled-both");
+    let (square, path) = (folder.path("square.tif"), folder.path("in.tif"));
+    Raster::new(1, (120, 40), texture).write(&square, None, false);
+    let corners = ["-a_ullr", "500000", "5400000", "500060", "5399920"];
+    tool("gdal_translate", &[&["-q"], &corners[..], &[&square, &path]].concat());
+    // Half a metre by two metres become one by one.
+    let (found, info) = resampled(&format!("location={path} resolution=1.0004 tile-size=32 overlap=16"), None);
+    assert_eq!((info.width, info.height), (60, 80));
+    let (first, second) = (folder.path("first.tif"), folder.path("second.tif"));
+    let warp = |method: &str, size: [&str; 2], from: &str, to: &str| {
+        tool("gdalwarp", &["-q", "-r", method, "-ot", "Float32", "-ts", size[0], size[1], "-et", "0", from, to]);
+    };
+    warp("average", ["60", "40"], &path, &first);
+    warp("bilinear", ["60", "80"], &first, &second);
+    let expected = translated(&folder, &second, &[]);
+    for tile in &found {
+        for (k, v) in tile.values.iter().enumerate() {
+            let (x, y) = (tile.area.x + k as i64 % tile.area.width, tile.area.y + k as i64 / tile.area.width);
+            if (0..60).contains(&x) && (2..78).contains(&y) {
+                assert!((v - expected[(y * 60 + x) as usize]).abs() <= 1.0, "{x}, {y}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,12 @@
 //! interpolation where they shrink, each direction by itself. Pixels without data have no part in either.
 //!
 //! A result depends on its place alone, not on the rectangle that is asked for, so that tiles agree where they overlap.
+//!
+//! This is GDAL's `average` and `bilinear` and not GDAL's warper itself, because a warped raster knows less than the file:
+//! blocks that were never written and places where no file of a mosaic lies come as zeros, to be averaged into their
+//! neighbours, and cannot be told from data; a mask of one band cannot be said at all; both directions take the same method, so
+//! that an average repeats pixels where one of them shrinks. To warp copies of pixels that are marked instead would hold all
+//! pixels of a tile at the file's size, where sums are as large as the tile. Tests compare the two.
 
 use std::ops::Range;
 
