@@ -173,7 +173,6 @@ fn restores_a_link(browser: &mut Chromium) {
     // The pointer's place is told until it is elsewhere.
     browser.eval("document.activeElement.blur()");
     let seen = Seen::of(browser);
-    browser.open("about:blank#");
     browser.open(link.as_str().unwrap());
     browser.until("location.hash.includes('swipe=')");
     assert_eq!(browser.eval(state), before);
