@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
+use gst_video::prelude::*;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
