@@ -190,12 +190,12 @@ impl Frame {
         self.across[0] * self.down[1] - self.across[1] * self.down[0]
     }
 
-    pub fn to_plane(&self, [column, row]: Point) -> Point {
+    pub fn to_plane(self, [column, row]: Point) -> Point {
         let (c, r) = (column - self.origin[0], row - self.origin[1]);
         [c * self.across[0] + r * self.down[0], c * self.across[1] + r * self.down[1]]
     }
 
-    pub fn to_pixels(&self, [x, y]: Point) -> Point {
+    pub fn to_pixels(self, [x, y]: Point) -> Point {
         let d = self.determinant();
         let column = (x * self.down[1] - y * self.down[0]) / d;
         let row = (y * self.across[0] - x * self.across[1]) / d;
