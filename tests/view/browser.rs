@@ -120,7 +120,7 @@ fn answers_a_click(browser: &mut Chromium) {
     let text = browser.eval("document.querySelector('#values').innerText.replace(/\\s+/g, ' ')");
     let text = text.as_str().unwrap();
     let values = picture_at((column, row)).map(|v| v.to_string()).join(", ");
-    for part in ["road", &format!("mask value 2"), &values, &format!("column, row {column}, {row}"), "lon, lat -84."] {
+    for part in ["road", "mask value 2", &values, &format!("column, row {column}, {row}"), "lon, lat -84."] {
         assert!(text.contains(part), "{part}: {text}");
     }
     // Three digits of it.

@@ -94,7 +94,7 @@ impl Place {
     }
 
     /// The layer's pixel, as column and row with fractions, at a place of the image.
-    pub fn to_layer(&self, (x, y): (f64, f64)) -> (f64, f64) {
+    pub fn to_layer(self, (x, y): (f64, f64)) -> (f64, f64) {
         ((x - self.origin.0) / self.scale.0, (y - self.origin.1) / self.scale.1)
     }
 }
