@@ -30,6 +30,7 @@ packages=(
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good         # videoconvert, PNG, VP8, WebM, RTP, UDP
   libgdal-dev gdal-bin                                        # rastersrc and rastersink; the demo scene
   ca-certificates python3 python3-pip unzip                   # pip download, unpacking wheels
+  python3-gi gir1.2-gst-plugins-base-1.0                      # examples/appsink.py
 )
 
 install_packages() {
