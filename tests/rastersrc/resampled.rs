@@ -186,7 +186,7 @@ fn pixels_may_grow_one_way_and_shrink_the_other() {
     let corners = ["-a_ullr", "500000", "5400000", "500060", "5399920"];
     tool("gdal_translate", &[&["-q"], &corners[..], &[&square, &path]].concat());
     // Half a metre by two metres become one by one.
-    let (found, info) = resampled(&format!("location={path} resolution=1.0004 tile-size=32 overlap=16"), None);
+    let (found, info) = resampled(&format!("location={path} resolution=1.0005 tile-size=32 overlap=16"), None);
     assert_eq!((info.width, info.height), (60, 80));
     let (first, second) = (folder.path("first.tif"), folder.path("second.tif"));
     let warp = |method: &str, size: [&str; 2], from: &str, to: &str| {
