@@ -205,7 +205,7 @@ fn properties(page: &mut String, name: &str, element: &gst::Element) {
     if parent != gst::Element::static_type() {
         writeln!(page, "\nBesides, those of `{parent}`: `gst-inspect-1.0 {name}` lists them.").unwrap();
     }
-    let enums: Vec<_> = own.iter().filter(|p| p.value_type().is_a(glib::Type::ENUM)).collect();
+    let enums: Vec<_> = own.iter().filter(|p| p.downcast_ref::<glib::ParamSpecEnum>().is_some()).collect();
     for p in enums {
         writeln!(page, "\n### Values of `{}`\n\n| value | meaning |\n|---|---|", p.name()).unwrap();
         for value in glib::EnumClass::with_type(p.value_type()).unwrap().values() {
