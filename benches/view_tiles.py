@@ -1,10 +1,11 @@
-"""How long `onnxsegment view` takes for a tile: at each level up to 12 tiles of the image, first read and then from its cache.
+r"""How long `onnxsegment view` takes for a tile: at each level up to 12 tiles of the image, first read and then from its cache.
 
     benches/view_tiles.py COMMAND RASTER...
 
-BENCHMARKS for docs/view.md: 10,000 x 10,000 RGB, the demo scene enlarged,
-    gdal_translate -r bilinear -outsize 10000 10000 -co TILED=YES -co BLOCKXSIZE=512 -co BLOCKYSIZE=512 -co COMPRESS=DEFLATE out/scene.tif plain.tif
-    gdal_translate -of COG -co COMPRESS=DEFLATE -co PREDICTOR=YES plain.tif cog.tif
+The rasters of docs/view.md: 10,000 x 10,000 RGB, the demo scene enlarged,
+    gdal_translate -r bilinear -outsize 10000 10000 -co TILED=YES -co BLOCKXSIZE=512 -co BLOCKYSIZE=512 \
+        -co COMPRESS=DEFLATE -co ZLEVEL=1 -co PREDICTOR=2 out/scene.tif plain.tif
+    gdal_translate -of COG -co COMPRESS=DEFLATE -co LEVEL=1 -co PREDICTOR=YES plain.tif cog.tif
 """
 
 import http.client
