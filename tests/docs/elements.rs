@@ -41,7 +41,7 @@ const EXPLAINED: &[(&str, &[&str], &str)] = &[
     ("rastersink", &["location", "probability-location", "uncertainty-location"], "rastersink.md#what-it-writes"),
     ("rastersink", &["blend"], "tiles.md#windows"),
     ("tilemerge", &["blend"], "tiles.md#windows"),
-    ("maskclean", &["hole-area", "min-area"], "maskclean.md#order-and-areas"),
+    ("maskclean", &["hole-area", "min-area"], "maskclean.md#properties"),
     ("maskclean", &["shape", "connectivity", "classes", "background"], "maskclean.md#what-happens-to-which-pixel"),
     ("maskmetrics", &["boundary-distance", "block-size", "bootstrap", "min-object-area"], "maskmetrics.md#scores"),
     ("maskmetrics", &["report", "location"], "maskmetrics.md#the-report"),
