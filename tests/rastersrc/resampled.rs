@@ -178,34 +178,6 @@ fn what_was_never_written_has_no_part_in_averages_as_it_has_with_gdalwarp() {
 }
 
 #[test]
-fn pixels_may_grow_one_way_and_shrink_the_other() {
-    let _watchdog = common::start();
-    let folder = Folder::new("resampled-both");
-    let (square, path) = (folder.path("square.tif"), folder.path("in.tif"));
-    Raster::new(1, (120, 40), texture).write(&square, None, false);
-    let corners = ["-a_ullr", "500000", "5400000", "500060", "5399920"];
-    tool("gdal_translate", &[&["-q"], &corners[..], &[&square, &path]].concat());
-    // Half a metre by two metres become one by one.
-    let (found, info) = resampled(&format!("location={path} resolution=1.0005 tile-size=32 overlap=16"), None);
-    assert_eq!((info.width, info.height), (60, 80));
-    let (first, second) = (folder.path("first.tif"), folder.path("second.tif"));
-    let warp = |method: &str, size: [&str; 2], from: &str, to: &str| {
-        tool("gdalwarp", &["-q", "-r", method, "-ot", "Float32", "-ts", size[0], size[1], "-et", "0", from, to]);
-    };
-    warp("average", ["60", "40"], &path, &first);
-    warp("bilinear", ["60", "80"], &first, &second);
-    let expected = translated(&folder, &second, &[]);
-    for tile in &found {
-        for (k, v) in tile.values.iter().enumerate() {
-            let (x, y) = (tile.area.x + k as i64 % tile.area.width, tile.area.y + k as i64 / tile.area.width);
-            if (0..60).contains(&x) && (2..78).contains(&y) {
-                assert!((v - expected[(y * 60 + x) as usize]).abs() <= 1.0, "{x}, {y}");
-            }
-        }
-    }
-}
-
-#[test]
 fn a_raster_that_lies_nowhere_keeps_its_pixels_and_says_so() {
     let _watchdog = common::start();
     let folder = Folder::new("nowhere");
