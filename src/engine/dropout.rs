@@ -10,13 +10,12 @@
 use std::path::Path;
 
 use ort::value::Tensor;
-use prost::Message;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
 use super::onnx;
-use super::onnx::model::{self, floats};
+use super::onnx::model::floats;
 use super::onnx::schema::attribute_proto::AttributeType;
 use super::onnx::schema::tensor_proto::DataType;
 use super::onnx::schema::type_proto::{self, Tensor as TensorType};
@@ -75,14 +74,12 @@ pub fn input(draws: &[Draw], batch: usize, nodes: usize) -> ort::Result<Tensor<i
     Tensor::from_array(([batch, COEFFICIENTS * nodes], values))
 }
 
-/// Reads a model and gives it the input that its Dropout is to draw from.
+/// Gives a model the input that its Dropout is to draw from.
 ///
 /// # Errors
-/// A file that is no model, and a model without Dropout that is random when used, or with one that cannot be replaced.
-pub fn sampled(path: &Path) -> Result<Vec<u8>> {
-    let mut model = model::read(path)?;
-    replace(&mut model).map_err(|problem| Error::model(path, problem))?;
-    Ok(model.encode_to_vec())
+/// A model without Dropout that is random when used, or with one that cannot be replaced.
+pub fn sample(path: &Path, model: &mut ModelProto) -> Result<()> {
+    replace(model).map_err(|problem| Error::model(path, problem))
 }
 
 /// Whether a model's results differ from run to run.

@@ -9,8 +9,9 @@
 pub mod model;
 #[rustfmt::skip]
 pub mod schema;
+pub mod softmax;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -48,6 +49,10 @@ pub struct OnnxFile {
     nodes: HashMap<String, (String, Option<String>)>,
     /// Files beside the model that hold weights.
     external: BTreeSet<String>,
+    /// Names of the outputs, in order.
+    outputs: Vec<String>,
+    /// Those of them whose softmax can be left out.
+    softmax: HashSet<String>,
 }
 
 impl OnnxFile {
@@ -64,13 +69,19 @@ impl OnnxFile {
 
     /// What a model in memory says of itself.
     pub fn of(mut model: ModelProto) -> Self {
-        let mut file = OnnxFile { is_random: dropout::is_random(&model), ..OnnxFile::default() };
+        let mut file = OnnxFile {
+            is_random: dropout::is_random(&model),
+            softmax: softmax::outputs(&model),
+            ..OnnxFile::default()
+        };
         let external = model::tensors_mut(&mut model).into_iter().filter_map(|tensor| model::location(tensor));
         file.external = external.map(str::to_string).collect();
         for entry in model.metadata_props {
             file.metadata.insert(entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
         }
-        for node in model.graph.unwrap_or_default().node {
+        let graph = model.graph.unwrap_or_default();
+        file.outputs = graph.output.iter().map(|output| output.name().to_string()).collect();
+        for node in graph.node {
             let operator = node.op_type.unwrap_or_default();
             for output in node.output {
                 file.nodes.insert(output, (operator.clone(), node.input.first().cloned()));
@@ -92,6 +103,18 @@ impl OnnxFile {
             copied.map_err(|e| Error::file("model-file", &file, format!("cannot be read: {e}; check the path")))?;
         }
         Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The output of this name or index, or the first, where it ends in a softmax that can be left out of the graph.
+    pub fn softmax(&self, wanted: Option<&str>) -> Option<&str> {
+        let outputs = &self.outputs;
+        let index = |text: &str| text.parse::<usize>().ok().and_then(|k| outputs.get(k));
+        let name = match wanted {
+            None => outputs.first(),
+            Some(wanted) => outputs.iter().find(|name| *name == wanted).or_else(|| index(wanted)),
+        };
+        // A changed model is read from memory, where files beside it are not found.
+        name.filter(|name| self.external.is_empty() && self.softmax.contains(*name)).map(String::as_str)
     }
 
     /// Nodes of the graph itself that are this operator.

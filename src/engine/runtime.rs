@@ -14,11 +14,13 @@ use ort::ep::{self, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::ValueType;
+use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::dropout;
 use super::error::{Error, Result};
 use super::lock;
+use super::onnx::{model, softmax};
 use super::settings::Named;
 use super::spec::Port;
 
@@ -122,6 +124,8 @@ pub struct SessionOptions {
     pub execution: Execution,
     /// The model's Dropout draws from an input; see `dropout`.
     pub sampled: bool,
+    /// The output that gives what its softmax takes; see `onnx::softmax`.
+    pub bare: Option<String>,
 }
 
 impl Default for SessionOptions {
@@ -134,7 +138,28 @@ impl Default for SessionOptions {
             intra_threads: 1,
             execution: Execution::default(),
             sampled: false,
+            bare: None,
         }
+    }
+}
+
+impl SessionOptions {
+    /// What runs instead of a model's file; `None` where the file itself does.
+    ///
+    /// # Errors
+    /// A file that is no model, and Dropout that cannot be made to draw.
+    fn changed(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        if !self.sampled && self.bare.is_none() {
+            return Ok(None);
+        }
+        let mut model = model::read(path)?;
+        if self.sampled {
+            dropout::sample(path, &mut model)?;
+        }
+        if let Some(output) = &self.bare {
+            softmax::remove(&mut model, output);
+        }
+        Ok(Some(model.encode_to_vec()))
     }
 }
 
@@ -378,12 +403,8 @@ pub fn try_provider(provider: Provider) -> Result<Result<(), String>> {
 /// Opens one session on the first providers of the list that can be had.
 ///
 /// `unavailable` collects, for each provider that cannot, why.
-fn open(
-    path: &Path,
-    changed: Option<&[u8]>,
-    options: &SessionOptions,
-    unavailable: &mut BTreeMap<&'static str, String>,
-) -> Result<Session> {
+fn open(path: &Path, options: &SessionOptions, unavailable: &mut BTreeMap<&'static str, String>) -> Result<Session> {
+    let changed = options.changed(path)?;
     let mut usable: Vec<Provider> = options.providers.clone();
     usable.retain(|p| !unavailable.contains_key(p.name()));
     loop {
@@ -404,7 +425,7 @@ fn open(
         if options.policy == Policy::Strict && unavailable.len() > before {
             return Err(missing(options, unavailable, STRICT));
         }
-        let session = match changed {
+        let session = match &changed {
             Some(bytes) => attempt.commit_from_memory(bytes),
             None => attempt.commit_from_file(path),
         };
@@ -446,8 +467,6 @@ fn missing(options: &SessionOptions, unavailable: &BTreeMap<&'static str, String
 /// same file, options and providers.
 pub struct Model {
     path: PathBuf,
-    /// What runs instead of the file.
-    changed: Option<Vec<u8>>,
     options: SessionOptions,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
@@ -497,8 +516,7 @@ impl Model {
             return Ok(model);
         }
         let mut unavailable = BTreeMap::new();
-        let changed = options.sampled.then(|| dropout::sampled(path)).transpose()?;
-        let session = open(path, changed.as_deref(), options, &mut unavailable)?;
+        let session = open(path, options, &mut unavailable)?;
         let warning = (!unavailable.is_empty()).then(|| {
             let rest: Vec<_> = options.providers.iter().filter(|p| !unavailable.contains_key(p.name())).collect();
             let next = rest.first().map_or("cpu", |p| p.name());
@@ -506,7 +524,6 @@ impl Model {
         });
         let model = Arc::new(Model {
             path: path.to_path_buf(),
-            changed,
             options: options.clone(),
             inputs: session.inputs().iter().map(port).collect(),
             outputs: session.outputs().iter().map(port).collect(),
@@ -559,7 +576,7 @@ impl Model {
     /// What opening a session can meet.
     pub fn separate_session(&self) -> Result<Session> {
         let mut unavailable = lock(&self.unavailable).clone();
-        open(&self.path, self.changed.as_deref(), &self.options, &mut unavailable)
+        open(&self.path, &self.options, &mut unavailable)
     }
 
     /// The providers that really run this model's operators, read back from a profile of one run, the busiest first.
@@ -587,8 +604,8 @@ impl Model {
                 dispatch.register(&mut builder).map_err(|e| failed(e.to_string()))?;
             }
         }
-        let session = match &self.changed {
-            Some(bytes) => builder.commit_from_memory(bytes),
+        let session = match self.options.changed(&self.path)? {
+            Some(bytes) => builder.commit_from_memory(&bytes),
             None => builder.commit_from_file(&self.path),
         };
         let mut session = session.map_err(|e| failed(e.to_string()))?;

@@ -113,6 +113,15 @@ pub struct OutputSpec {
     pub activation: Fact<Activation>,
     /// Divides logits before they are activated.
     pub temperature: Fact<f32>,
+    /// Sessions leave the graph's softmax out, and the merge does it.
+    pub bare: bool,
+}
+
+impl OutputSpec {
+    /// What the numbers are that sessions give.
+    pub fn as_run(&self) -> Form {
+        if self.bare { Form::Logit } else { self.form }
+    }
 }
 
 /// What a probe run told about an output.
@@ -483,6 +492,7 @@ fn resolve_output(path: &Path, metadata: &Metadata, outputs: &[Port], stated: &F
             link: Link::Softmax,
             activation: Fact::new(Activation::None, Source::Graph),
             temperature,
+            bare: false,
         });
     }
     let from_graph = match operator {
@@ -516,7 +526,7 @@ fn resolve_output(path: &Path, metadata: &Metadata, outputs: &[Port], stated: &F
         (Activation::None, Some("Sigmoid" | "HardSigmoid")) => (Form::Probability, Link::Sigmoid),
         (Activation::None, _) => (Form::Probability, Link::Softmax),
     };
-    Ok(OutputSpec { name: port.name.clone(), form, link, activation, temperature })
+    Ok(OutputSpec { name: port.name.clone(), form, link, activation, temperature, bare: false })
 }
 
 /// Finds the axes of an output by the size that was put in.

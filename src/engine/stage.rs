@@ -137,7 +137,7 @@ impl Stage {
         if enlarge {
             let (h, w) = view.small();
             view.read(data, (0, h), w, &mut self.small, convert);
-            self.check(spec, true)?;
+            check(spec, channels, &self.small)?;
         }
         for y in (0..height).step_by(BAND) {
             let rows = BAND.min(height - y);
@@ -147,7 +147,7 @@ impl Stage {
                 bilinear(&self.small, view, channels, y, rows, &mut self.rows);
             } else {
                 view.read(data, (y, rows), width, &mut self.rows, convert);
-                self.check(spec, false)?;
+                check(spec, channels, &self.rows)?;
             }
             if self.bounded {
                 check_bounds(spec, &self.rows)?;
@@ -161,34 +161,41 @@ impl Stage {
                 })?;
             } else {
                 let rows = Rows { y, scores: &mut self.rows, channels };
-                let output = (spec.output.form, spec.output.link, spec.output.temperature.value);
+                let output = (spec.output.as_run(), spec.output.link, spec.output.temperature.value);
                 merger.fold(rows, output, weight, &mut self.scratch);
             }
         }
         merger.end_pass(weight);
         Ok(())
     }
+}
 
-    fn check(&self, spec: &ModelSpec, small: bool) -> Result<()> {
-        let values = if small { &self.small } else { &self.rows };
-        if math::all_finite(values) {
-            return Ok(());
-        }
-        let what = if values.iter().any(|v| v.is_nan()) { "NaN (not a number)" } else { "infinite values" };
-        Err(Error::model(
-            &spec.path,
-            format!(
-                "output `{}` holds {what}; no mask can be made of it. Check the model on this image, its scaling \
-                 (scale, mean, std, input-range) and, in half precision, its range",
-                spec.output.name
-            ),
-        ))
+/// Whether a mask can be made of values, `channels × n`.
+fn check(spec: &ModelSpec, channels: usize, values: &[f32]) -> Result<()> {
+    if math::all_finite(values) || spec.output.bare && leaves_a_class(channels, values) {
+        return Ok(());
     }
+    let what = if values.iter().any(|v| v.is_nan()) { "NaN (not a number)" } else { "infinite values" };
+    Err(Error::model(
+        &spec.path,
+        format!(
+            "output `{}` holds {what}; no mask can be made of it. Check the model on this image, its scaling \
+             (scale, mean, std, input-range) and, in half precision, its range",
+            spec.output.name
+        ),
+    ))
+}
+
+/// Whether a softmax has a result: −∞ is a class that cannot be, and every pixel has another.
+fn leaves_a_class(channels: usize, values: &[f32]) -> bool {
+    let n = values.len() / channels.max(1);
+    let is_class = |v: &f32| v.is_finite() || *v == f32::NEG_INFINITY;
+    values.iter().all(is_class) && (0..n).all(|k| values[k..].iter().step_by(n).any(|v| v.is_finite()))
 }
 
 /// Whether an output that is taken for probabilities may be one, but for rounding.
 fn check_bounds(spec: &ModelSpec, values: &[f32]) -> Result<()> {
-    let (least, most) = match spec.output.form {
+    let (least, most) = match spec.output.as_run() {
         Form::Probability => (0.0, 1.0),
         Form::LogProbability => (f32::MIN, 0.0),
         Form::Logit | Form::Label => return Ok(()),

@@ -1,6 +1,7 @@
 //! One model of an ensemble: opened, probed, and known by what it takes and gives.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ort::session::{Session, SessionInputValue};
@@ -12,9 +13,9 @@ use crate::engine::lock;
 use crate::engine::memory;
 use crate::engine::onnx::OnnxFile;
 use crate::engine::pixels::Planes;
-use crate::engine::runtime::{self, Model, SessionOptions};
-use crate::engine::settings::{MemberSettings, Named, Source};
-use crate::engine::spec::{self, Form, ModelSpec, OutputShape};
+use crate::engine::runtime::{self, Model, Provider, SessionOptions};
+use crate::engine::settings::{Layout, MemberSettings, Named, Source};
+use crate::engine::spec::{self, Form, Link, ModelSpec, OutputShape};
 use crate::engine::stage::{Slot, Stage};
 use crate::engine::tta::Transform;
 
@@ -88,19 +89,23 @@ impl Member {
     }
 }
 
-/// Opens and probes a member: the member, warnings, and the provider that runs it.
+/// Opens and probes a member: the member, warnings, and the provider that runs it. Where the merge is to do a model's softmax,
+/// `bare` says so, and it can, its sessions leave it out.
 pub(super) fn open(
     stated: &MemberSettings,
     options: &SessionOptions,
     threads: usize,
+    bare: bool,
 ) -> Result<(Member, Vec<String>, String)> {
     let path = &stated.model;
     let onnx = OnnxFile::read(path)?;
-    let model = Model::open(path, options, threads)?;
-    let spec = ModelSpec::resolve(path, &onnx, &model.inputs, &model.outputs, &stated.facts)?;
-    let (size, output) = {
-        let mut session = model.session()?;
-        probe_smallest(&mut session, &spec)?
+    let opened = match bare {
+        true => open_bare(path, &onnx, stated, options, threads)?,
+        false => None,
+    };
+    let Opened { options, model, spec, size, output } = match opened {
+        Some(opened) => opened,
+        None => Opened::new(path, &onnx, stated, options.clone(), threads)?,
     };
     let provider = model.active_provider(|session| probe(session, &spec, size).map(|_| ()))?;
     let random = (onnx.is_random && !options.sampled).then(|| {
@@ -116,12 +121,61 @@ pub(super) fn open(
         weight: stated.weight,
         output,
         sha256: OnceLock::new(),
-        options: options.clone(),
+        options,
         models: Mutex::new(BTreeMap::from([(1, model)])),
         working_memory: Mutex::new(None),
     };
     warnings.extend(activation_warning(&member));
     Ok((member, warnings, provider))
+}
+
+/// A model that was opened and probed.
+struct Opened {
+    options: SessionOptions,
+    model: Arc<Model>,
+    spec: ModelSpec,
+    /// Of the probe, height × width.
+    size: (usize, usize),
+    output: OutputShape,
+}
+
+impl Opened {
+    fn new(
+        path: &Path,
+        onnx: &OnnxFile,
+        stated: &MemberSettings,
+        options: SessionOptions,
+        threads: usize,
+    ) -> Result<Self> {
+        let model = Model::open(path, &options, threads)?;
+        let spec = ModelSpec::resolve(path, onnx, &model.inputs, &model.outputs, &stated.facts)?;
+        let (size, output) = probe_smallest(&mut *model.session()?, &spec)?;
+        Ok(Opened { options, model, spec, size, output })
+    }
+}
+
+/// A model without the softmax that ends its graph; `None` where it has none, or where that is not what makes its scores
+/// probabilities. A GPU does a softmax as fast as anything.
+fn open_bare(
+    path: &Path,
+    onnx: &OnnxFile,
+    stated: &MemberSettings,
+    options: &SessionOptions,
+    threads: usize,
+) -> Result<Option<Opened>> {
+    let wanted = stated.facts.output_name.as_ref().map(|name| name.value.as_str());
+    let Some(output) = onnx.softmax(wanted).filter(|_| options.providers == [Provider::Cpu]) else { return Ok(None) };
+    let options = SessionOptions { bare: Some(output.into()), ..options.clone() };
+    let mut opened = Opened::new(path, onnx, stated, options, threads)?;
+    let told = &opened.spec.output;
+    let is_it = (told.name.as_str(), told.form, told.link) == (output, Form::Probability, Link::Softmax)
+        && told.temperature.value == 1.0
+        // What is smaller than the frame is enlarged as probabilities.
+        && opened.output.reduction == 1
+        && opened.output.layout == Layout::Nchw
+        && opened.output.channels > 1;
+    opened.spec.output.bare = true;
+    Ok(is_it.then_some(opened))
 }
 
 /// Runs a model on zeros at the smallest size it can take; the shapes of its outputs are not trusted, but tried.

@@ -256,6 +256,7 @@ impl Ensemble {
             execution: settings.execution.clone(),
             // Also with one sample: whoever states how many wants them random.
             sampled: settings.samples.is_some(),
+            bare: None,
         };
         if options.providers.is_empty() {
             return Err(Error::setting("execution-provider", "", "name at least one of cpu, cuda, tensorrt"));
@@ -265,7 +266,7 @@ impl Ensemble {
         let mut active = Vec::new();
         let mut members = Vec::new();
         for stated in settings.resolve_members()? {
-            let (member, told, provider) = member::open(&stated, &options, threads)?;
+            let (member, told, provider) = member::open(&stated, &options, threads, domain == Domain::Probability)?;
             for (texts, list) in [(told, &mut warnings), (vec![provider], &mut active)] {
                 for text in texts {
                     if !list.contains(&text) {

@@ -54,7 +54,7 @@ pub(super) fn open(
         );
     };
     let stated = MemberSettings { model: path.clone(), weight: 1.0, facts: Facts::default() };
-    let (stacker, ..) = member::open(&stated, &SessionOptions { sampled: false, ..options.clone() }, threads)
+    let (stacker, ..) = member::open(&stated, &SessionOptions { sampled: false, ..options.clone() }, threads, false)
         .map_err(|e| of_stacker(path, e))?;
     let input = &stacker.spec.input;
     let expected = members.len() * channels;

@@ -106,6 +106,7 @@ impl Soup {
             intra_threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
             execution: Default::default(),
             sampled: false,
+            bare: None,
         };
         let opened = Model::open(&path, &options, 1)?;
         // What the outputs mean is of no concern.

@@ -162,6 +162,7 @@ impl Plain {
                 intra_threads: threads,
                 execution: settings.execution.clone(),
                 sampled: false,
+                bare: None,
             };
             Ok(runtime::Model::open(path, &options, 1)?.separate_session()?)
         };
