@@ -26,7 +26,7 @@ const MEMORY: &str = "/vsimem/";
 const PIECE: usize = 1 << 20;
 
 /// GDAL's settings of this thread, as they were again when it is dropped. What users have set stays.
-pub struct Quiet(Vec<&'static str>);
+pub struct Quiet(Vec<(&'static str, String)>);
 
 impl Quiet {
     pub fn none() -> Self {
@@ -50,7 +50,8 @@ impl Quiet {
             [REASONS.0, ALONE.0].contains(name) || gdal::config::get_config_option(name, "").is_ok_and(|v| v.is_empty())
         };
         let set = |(name, value): &(&'static str, &str)| {
-            gdal::config::set_thread_local_config_option(name, value).ok().map(|()| *name)
+            let before = gdal::config::get_thread_local_config_option(name, "").ok()?;
+            gdal::config::set_thread_local_config_option(name, value).ok().map(|()| (*name, before))
         };
         Quiet(options.iter().filter(own).filter_map(set).collect())
     }
@@ -58,8 +59,11 @@ impl Quiet {
 
 impl Drop for Quiet {
     fn drop(&mut self) {
-        for name in &self.0 {
-            let _ = gdal::config::clear_thread_local_config_option(name);
+        for (name, before) in &self.0 {
+            let _ = match before.is_empty() {
+                true => gdal::config::clear_thread_local_config_option(name),
+                false => gdal::config::set_thread_local_config_option(name, before),
+            };
         }
     }
 }
@@ -210,6 +214,18 @@ fn forget(path: &Path) {
 }
 
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    match ingest(path)? {
+        Ok(bytes) => Ok(bytes),
+        // GDAL does not say why a file cannot be opened. It may have come since.
+        Err(_) => match entries(&files::parent(path), &file_name(path))?.iter().any(|(n, _)| *n == file_name(path)) {
+            true => ingest(path)?.map_err(|said| reason(&said, path)),
+            false => Err(io::ErrorKind::NotFound.into()),
+        },
+    }
+}
+
+/// All bytes of an object as it is now, or what was said of it.
+fn ingest(path: &Path) -> io::Result<Result<Vec<u8>, Messages>> {
     forget(path);
     let name = text(path)?;
     let (bytes, said) = ask(|| {
@@ -226,14 +242,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
             Some(bytes)
         }
     });
-    match bytes {
-        Some(bytes) => Ok(bytes),
-        // GDAL does not say why a file cannot be opened; a list that can be had says that it is not there.
-        None if !matches!(entries(&files::parent(path), &file_name(path)), Err(e) if e.kind() != io::ErrorKind::NotFound) => {
-            Err(io::ErrorKind::NotFound.into())
-        }
-        None => Err(reason(&said, path)),
-    }
+    Ok(bytes.ok_or(said))
 }
 
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -409,25 +418,26 @@ fn unreachable(said: &Messages) -> Option<String> {
 /// Asks for an object so that GDAL tells what curl says, which it does not for other requests.
 fn probe(path: &Path) -> Messages {
     forget(path);
-    let Ok(name) = text(path) else { return Messages::default() };
+    ask(|| status(path)).1
+}
+
+/// What is known of a file.
+fn status(path: &Path) -> Option<libc::stat64> {
+    let name = text(path).ok()?;
     // SAFETY: plain numbers, which GDAL fills in.
-    let mut found: gdal_sys::VSIStatBufL = unsafe { std::mem::zeroed() };
-    // SAFETY: path and buffer live until the end of the call.
-    ask(|| unsafe { gdal_sys::VSIStatL(name.as_ptr(), &mut found) }).1
+    let mut found: libc::stat64 = unsafe { std::mem::zeroed() };
+    // SAFETY: the path lives until the end of the call; GDAL's structure is the system's.
+    let done = unsafe { gdal_sys::VSIStatL(name.as_ptr(), std::ptr::from_mut(&mut found).cast()) };
+    (done == 0).then_some(found)
 }
 
 /// Size and time of a file on a virtual file system, or of the archive in it that holds it; `None` for what is no file there.
 pub fn age(path: &Path) -> Option<(u64, i64)> {
     let of = |path: &Path| {
-        let name = text(path).ok()?;
-        // SAFETY: plain numbers, which GDAL fills in.
-        let mut found: gdal_sys::VSIStatBufL = unsafe { std::mem::zeroed() };
-        // SAFETY: path and buffer live until the end of the call.
-        let (done, _) = catch(|| unsafe { gdal_sys::VSIStatL(name.as_ptr(), &mut found) });
-        let is_file = found.st_mode & libc::S_IFMT == libc::S_IFREG;
-        (done == 0 && is_file).then_some((found.st_size as u64, found.st_mtime as i64))
+        let found = catch(|| status(path)).0?;
+        (found.st_mode & libc::S_IFMT == libc::S_IFREG).then_some((found.st_size as u64, found.st_mtime))
     };
-    // A bucket or a server is no file.
+    // A bucket is no file.
     path.ancestors().take_while(|p| p.components().count() > 3).find_map(of)
 }
 
@@ -449,10 +459,7 @@ impl Scratch {
         Self::sweep();
         let root = Self::root();
         let named = |e: io::Error| {
-            io::Error::new(
-                e.kind(),
-                format!("{}: {}; CPL_TMPDIR names another folder", root.display(), files::words(&e)),
-            )
+            io::Error::other(format!("{}: {}; CPL_TMPDIR names another folder", root.display(), files::words(&e)))
         };
         let folder = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&root).map_err(named)?;
         // Locked before it is called so: nobody takes it for one that was left.
