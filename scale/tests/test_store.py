@@ -71,7 +71,8 @@ class Store:
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "AWS_S3_ENDPOINT": f"127.0.0.1:{self.port}", "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE",
             "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": "us-east-1",
-            "CPL_AWS_AUTODETECT_EC2": "NO", "CPL_AWS_CREDENTIALS_FILE": "/nothing", "AWS_CONFIG_FILE": "/nothing", **more,
+            "CPL_AWS_EC2_API_ROOT_URL": "disabled", "CPL_AWS_CREDENTIALS_FILE": "/dev/null", "AWS_CONFIG_FILE": "/dev/null",
+            **more,
         }
 
     def demand_keys(self, demand: bool) -> None:

@@ -392,16 +392,8 @@ impl Parts {
     /// # Errors
     /// What keeps the part from being written; nothing of it stays.
     pub fn write(&self, cell: Cell, rect: &Rect, samples: Option<&[Samples]>) -> Result<()> {
-        if !self.standing.load(Ordering::Relaxed) {
-            match self.standing()? {
-                Standing::Open => self.standing.store(true, Ordering::Relaxed),
-                Standing::Finished => return Ok(()),
-                Standing::Gone => return Err(self.gone()),
-                Standing::Replaced(e) => return Err(e),
-            }
-        }
-        let write = || -> io::Result<Vec<PathBuf>> {
-            let place = |kind, suffix| self.folder.join(format!("{}.{suffix}", stem(kind, cell)));
+        let place = |kind, suffix| self.folder.join(format!("{}.{suffix}", stem(kind, cell)));
+        self.add(|| {
             // The first product last: its part says that all are there.
             let files = match samples {
                 Some(all) => {
@@ -415,7 +407,35 @@ impl Parts {
             };
             self.store.write(&self.folder, &files)?;
             Ok(files.into_iter().map(|(path, _)| path).collect())
-        };
+        })
+    }
+
+    /// Writes the parts of cells in which no pixel has data.
+    ///
+    /// # Errors
+    /// What keeps a part from being written.
+    pub fn write_without_data(&self, cells: &[Cell]) -> Result<()> {
+        if cells.is_empty() {
+            return Ok(());
+        }
+        self.add(|| {
+            let place = |cell: &Cell| self.folder.join(format!("{}.{NONE}", stem(self.products[0].kind, *cell)));
+            let files: Vec<PathBuf> = cells.iter().map(place).collect();
+            self.store.write_all(&self.folder, &files, &[])?;
+            Ok(files)
+        })
+    }
+
+    /// Adds parts to the run that `write` writes, whose files it returns.
+    fn add(&self, write: impl FnOnce() -> io::Result<Vec<PathBuf>>) -> Result<()> {
+        if !self.standing.load(Ordering::Relaxed) {
+            match self.standing()? {
+                Standing::Open => self.standing.store(true, Ordering::Relaxed),
+                Standing::Finished => return Ok(()),
+                Standing::Gone => return Err(self.gone()),
+                Standing::Replaced(e) => return Err(e),
+            }
+        }
         match write() {
             Ok(_) if self.store.has_folders() => Ok(()),
             Ok(files) => self.keep(&files),

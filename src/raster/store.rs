@@ -14,6 +14,9 @@ use crate::files::{self, Temporary};
 
 pub use objects::{Quiet, age};
 
+/// Small uploads at a time.
+const UPLOADS: usize = 8;
+
 /// What keeps files, by their paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
@@ -140,6 +143,23 @@ impl Store {
                 files::sync_folder(Some(folder))
             }
             Store::Objects => files.iter().rev().try_for_each(|(path, bytes)| objects::put(path, bytes)),
+        }
+    }
+
+    /// Writes files that have nothing to do with one another, all of one content.
+    ///
+    /// # Errors
+    /// What the disk or the store says; some of them may be there then.
+    pub fn write_all(self, folder: &Path, files: &[PathBuf], bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Store::Disk => files.iter().try_for_each(|path| self.write(folder, &[(path.clone(), bytes.to_vec())])),
+            // A request is short, and the way to the store long.
+            Store::Objects => std::thread::scope(|scope| {
+                let share = files.len().div_ceil(UPLOADS).max(1);
+                let send = |files: &[PathBuf]| files.iter().try_for_each(|path| objects::put(path, bytes));
+                let all: Vec<_> = files.chunks(share).map(|files| scope.spawn(move || send(files))).collect();
+                all.into_iter().try_for_each(|one| one.join().unwrap_or(Err(io::ErrorKind::Other.into())))
+            }),
         }
     }
 

@@ -594,6 +594,23 @@ fn a_run_of_which_nothing_came_leaves_nothing_in_a_store_and_one_can_be_thrown_a
 }
 
 #[test]
+fn many_cells_without_data_are_finished_at_once() {
+    let disk = Folder::new("without-data");
+    for folder in [in_store("without-data"), disk.0.clone()] {
+        let parts = open_in(&folder, 1).unwrap();
+        let cells = all_cells(&parts);
+        parts.write_without_data(&[]).unwrap();
+        parts.write_without_data(&cells[2..]).unwrap();
+        assert_eq!(parts.done().unwrap(), cells[2..]);
+        let store = Store::of(&folder);
+        store.remove_folder(parts.folder(), MANIFEST).unwrap();
+        let error = parts.write_without_data(&cells).unwrap_err().to_string();
+        assert!(error.contains("has gone while the run was using it"), "{error}");
+        assert!(!store.has_folder(parts.folder()));
+    }
+}
+
+#[test]
 fn a_list_of_the_parts_in_a_store_keeps_them() {
     let folder = in_store("vrt");
     let product = Product { kind: Kind::Labels, depth: Depth::U8, path: folder.join("labels.vrt") };

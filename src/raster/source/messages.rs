@@ -14,8 +14,9 @@ pub struct Messages {
     pub reasons: Vec<String>,
 }
 
-/// GDAL's option that has it tell the reasons of failed requests too.
-pub const REASONS: (&str, &str) = ("CPL_DEBUG", "ON");
+/// GDAL's option that has it tell the reasons of failed requests too, of the stores that are written to. More would be printed
+/// where GDAL does not let this be caught.
+pub const REASONS: (&str, &str) = ("CPL_DEBUG", "S3,GS,OSS");
 
 impl Messages {
     /// All failures as one text.
