@@ -63,6 +63,11 @@ fn unique() -> String {
     format!("{}-{:016x}", std::process::id(), fastrand::u64(..))
 }
 
+/// Whether a path is on one of GDAL's virtual file systems, and no file to the system.
+pub fn is_virtual(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().starts_with(b"/vsi")
+}
+
 /// A name in GDAL's memory that nothing else uses.
 pub fn in_memory(extension: &str) -> PathBuf {
     PathBuf::from(format!("/vsimem/onnxsegment-{:016x}.{extension}", fastrand::u64(..)))

@@ -24,6 +24,9 @@ pub mod share;
 pub mod source;
 #[cfg(feature = "raster")]
 pub mod stac;
+#[cfg(feature = "raster")]
+#[doc(hidden)]
+pub mod store;
 
 pub use error::{Error, Result};
 pub use georeference::{Gcp, Georeference, MaskGrid};

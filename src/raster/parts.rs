@@ -2,8 +2,12 @@
 //! share it between processes and between machines are one idea.
 //!
 //! The folder holds `manifest.json`, which says what run the parts belong to, and for each finished cell of the
-//! lattice one small GeoTIFF per product, or one empty file where no pixel has data. Everything appears by a rename or
-//! a link, whole and synced. The first product's part comes last: with it, the cell is finished.
+//! lattice one small GeoTIFF per product, or one empty file where no pixel has data. Everything appears whole. The first
+//! product's part comes last: with it, the cell is finished.
+//!
+//! A folder on a disk that was taken away takes no parts any more. In a store of objects it is but a name, so there the manifest
+//! stands for it: it is the first to go, and whoever has added a part looks whether it is still there, and takes the part back
+//! where it is not. Parts without a manifest are what is left of a run that was being taken away.
 
 mod finish;
 mod manifest;
@@ -12,13 +16,15 @@ mod vrt;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use super::cells::{Depth, Samples};
 use super::error::{Error, Result};
 use super::grid::{Cell, Rect};
-use crate::files::{self, Temporary};
+use super::store::Store;
+use crate::files;
 
 pub(super) use finish::is_part_of;
 pub use finish::{Format, Look, Outcome};
@@ -80,6 +86,7 @@ pub enum Resume {
 #[derive(Debug)]
 pub struct Parts {
     folder: PathBuf,
+    store: Store,
     products: Vec<Product>,
     manifest: Manifest,
     identity: String,
@@ -87,6 +94,19 @@ pub struct Parts {
     finished: bool,
     /// This process has begun the run, and shares it with no other.
     own: bool,
+    /// The manifest was this run's when it was looked at after it was written.
+    standing: AtomicBool,
+}
+
+/// How a run stands while a process is at it.
+#[derive(Debug)]
+enum Standing {
+    Open,
+    /// Another process has made the rasters.
+    Finished,
+    Gone,
+    /// Another run has begun in its place.
+    Replaced(Error),
 }
 
 const MANIFEST: &str = "manifest.json";
@@ -130,7 +150,7 @@ impl Parts {
     /// A folder that cannot be written, and parts that belong to another run: the text says in what it differs.
     pub fn open(products: Vec<Product>, manifest: Manifest, resume: Resume, shared: bool) -> Result<Parts> {
         let mut parts = Parts::new(products, manifest)?;
-        files::sweep(&parts.folder);
+        parts.store.sweep(&parts.folder);
         if resume == Resume::False {
             if shared {
                 return Err(parts.refused(format!(
@@ -152,7 +172,8 @@ impl Parts {
         }
         if resume == Resume::True {
             return Err(parts.refused(format!(
-                "resume=true, and there are no parts in {}; use resume=auto to begin",
+                "resume=true, and there are no parts in {}; use resume=auto to begin, or if they were begun elsewhere, see \
+                 that this machine sees the same folder",
                 parts.folder.display()
             )));
         }
@@ -177,7 +198,9 @@ impl Parts {
     fn new(products: Vec<Product>, manifest: Manifest) -> Result<Parts> {
         products.iter().try_for_each(check_target)?;
         let (folder, identity) = (folder(&products[0].path), manifest.identity());
-        Ok(Parts { folder, products, manifest, identity, finished: false, own: false })
+        let store = Store::of(&folder);
+        let standing = AtomicBool::new(store.has_folders());
+        Ok(Parts { folder, store, products, manifest, identity, finished: false, own: false, standing })
     }
 
     /// The folder of the parts.
@@ -207,13 +230,18 @@ impl Parts {
         Error::write(self.products[0].kind.property(), &self.products[0].path, problem)
     }
 
+    fn manifest_text(&self) -> io::Result<String> {
+        let bytes = self.store.read(&self.folder.join(MANIFEST))?;
+        String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))
+    }
+
     /// The manifest that is there; `None` where no run has begun.
     fn read_manifest(&self) -> Result<Option<String>> {
         let path = self.folder.join(MANIFEST);
-        match std::fs::read_to_string(&path) {
+        match self.manifest_text() {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let known = match files::names(&self.folder) {
+                let known = match self.store.names(&self.folder) {
                     Ok(names) => names,
                     Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
                     Err(e) => return Err(self.failed(format!("{}: {}", self.folder.display(), files::words(&e)))),
@@ -229,7 +257,11 @@ impl Parts {
                     return Ok(None);
                 }
                 // Another process has begun between the two looks; else the manifest is lost.
-                std::fs::read_to_string(&path).map(Some).map_err(|_| {
+                let again = self.manifest_text().map(Some);
+                if again.is_err() && !self.store.has_folders() {
+                    return Ok(None);
+                }
+                again.map_err(|_| {
                     self.refused(format!(
                         "{} holds parts without {MANIFEST}, so nobody knows what they belong to; delete it",
                         self.folder.display()
@@ -259,8 +291,8 @@ impl Parts {
     /// Takes the folder away again where nothing has come of the run, so that a corrected one finds nothing in its way.
     pub fn abandon(&self) {
         let nothing = |names: Vec<String>| names.iter().all(|name| is_ours(name) && parse(name).is_none());
-        if self.own && files::names(&self.folder).is_ok_and(nothing) {
-            let _ = files::remove_folder(&self.folder);
+        if self.own && self.store.names(&self.folder).is_ok_and(nothing) {
+            let _ = self.store.remove_folder(&self.folder, MANIFEST);
         }
     }
 
@@ -269,17 +301,17 @@ impl Parts {
         let unwritable = |e: &io::Error| {
             self.failed(format!("the folder of parts {} cannot be made: {}", self.folder.display(), files::words(e)))
         };
-        match std::fs::create_dir(&self.folder) {
-            Ok(()) => files::sync_folder(self.folder.parent()).map_err(|e| unwritable(&e))?,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(unwritable(&e)),
+        self.store.make_folder(&self.folder).map_err(|e| unwritable(&e))?;
+        if !self.store.has_folders() {
+            let names = self.store.names(&self.folder).unwrap_or_default();
+            let left = names.iter().filter(|name| parse(name).is_some()).map(|name| self.folder.join(name));
+            self.store.remove(&left.collect::<Vec<_>>()).map_err(|e| unwritable(&e))?;
         }
         let text = self.manifest.text();
-        let path = self.folder.join(MANIFEST);
-        match files::create(&path, text.as_bytes()) {
+        match self.store.create(&self.folder.join(MANIFEST), text.as_bytes()) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                let there = std::fs::read_to_string(&path).map_err(|e| unwritable(&e))?;
+                let there = self.manifest_text().map_err(|e| unwritable(&e))?;
                 self.check(&there).map(|()| false)
             }
             Err(e) => Err(unwritable(&e)),
@@ -290,7 +322,7 @@ impl Parts {
     fn discard(&self) -> Result<()> {
         let failed =
             |e: io::Error| self.failed(format!("{} cannot be deleted: {}", self.folder.display(), files::words(&e)));
-        let names = match files::names(&self.folder) {
+        let names = match self.store.names(&self.folder) {
             Ok(names) => names,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(failed(e)),
@@ -301,12 +333,12 @@ impl Parts {
                 self.folder.display()
             )));
         }
-        files::remove_folder(&self.folder).map_err(failed)
+        self.store.remove_folder(&self.folder, MANIFEST).map_err(failed)
     }
 
     /// The finished cells of the region, and whether they have data.
     fn scan(&self) -> io::Result<Vec<(Cell, bool)>> {
-        let names = files::names(&self.folder)?;
+        let names = self.store.names(&self.folder)?;
         let found: BTreeSet<(Kind, Cell, bool)> = names.iter().filter_map(|name| parse(name)).collect();
         let whole = |cell: Cell| self.products.iter().all(|p| found.contains(&(p.kind, cell, true)));
         let blank = |cell: Cell| Kind::ALL.iter().any(|kind| found.contains(&(*kind, cell, false)));
@@ -334,13 +366,18 @@ impl Parts {
         self.manifest.lattice.cells(&self.manifest.region).len()
     }
 
+    fn gone(&self) -> Error {
+        let folder = self.folder.display();
+        self.failed(format!(
+            "the folder of parts {folder} has gone while the run was using it; run again to begin anew"
+        ))
+    }
+
     /// What to say of a folder or a file in it that cannot be used any more.
     fn lost(&self, problem: &str, e: &io::Error) -> Error {
         let folder = self.folder.display();
-        if e.kind() == io::ErrorKind::NotFound && !self.folder.exists() {
-            return self.failed(format!(
-                "the folder of parts {folder} has gone while the run was using it; run again to begin anew"
-            ));
+        if e.kind() == io::ErrorKind::NotFound && !self.store.has_folder(&self.folder) {
+            return self.gone();
         }
         let kept = self.scan().map(|cells| cells.len()).unwrap_or_default();
         self.failed(format!(
@@ -355,31 +392,78 @@ impl Parts {
     /// # Errors
     /// What keeps the part from being written; nothing of it stays.
     pub fn write(&self, cell: Cell, rect: &Rect, samples: Option<&[Samples]>) -> Result<()> {
-        let write = || -> io::Result<()> {
-            let mut whole = Vec::new();
-            match samples {
-                Some(all) => {
-                    for (product, samples) in self.products.iter().zip(all) {
-                        let bytes = finish::encode(product.kind, rect, samples).map_err(io::Error::other)?;
-                        let path = self.folder.join(format!("{}.{SUFFIX}", stem(product.kind, cell)));
-                        whole.push((Temporary::write(&self.folder, &bytes)?, path));
-                    }
-                }
-                None => {
-                    let path = self.folder.join(format!("{}.{NONE}", stem(self.products[0].kind, cell)));
-                    whole.push((Temporary::write(&self.folder, &[])?, path));
-                }
-            }
+        let place = |kind, suffix| self.folder.join(format!("{}.{suffix}", stem(kind, cell)));
+        self.add(|| {
             // The first product last: its part says that all are there.
-            for (temporary, path) in whole.into_iter().rev() {
-                temporary.rename(&path)?;
+            let files = match samples {
+                Some(all) => {
+                    let encoded = |(product, samples): (&Product, &Samples)| {
+                        let bytes = finish::encode(product.kind, rect, samples).map_err(io::Error::other)?;
+                        Ok((place(product.kind, SUFFIX), bytes))
+                    };
+                    self.products.iter().zip(all).map(encoded).collect::<io::Result<Vec<_>>>()?
+                }
+                None => vec![(place(self.products[0].kind, NONE), Vec::new())],
+            };
+            self.store.write(&self.folder, &files)?;
+            Ok(files.into_iter().map(|(path, _)| path).collect())
+        })
+    }
+
+    /// Writes the parts of cells in which no pixel has data.
+    ///
+    /// # Errors
+    /// What keeps a part from being written.
+    pub fn write_without_data(&self, cells: &[Cell]) -> Result<()> {
+        if cells.is_empty() {
+            return Ok(());
+        }
+        self.add(|| {
+            let place = |cell: &Cell| self.folder.join(format!("{}.{NONE}", stem(self.products[0].kind, *cell)));
+            let files: Vec<PathBuf> = cells.iter().map(place).collect();
+            self.store.write_all(&self.folder, &files, &[])?;
+            Ok(files)
+        })
+    }
+
+    /// Adds parts to the run that `write` writes, whose files it returns.
+    fn add(&self, write: impl FnOnce() -> io::Result<Vec<PathBuf>>) -> Result<()> {
+        if !self.standing.load(Ordering::Relaxed) {
+            match self.standing()? {
+                Standing::Open => self.standing.store(true, Ordering::Relaxed),
+                Standing::Finished => return Ok(()),
+                Standing::Gone => return Err(self.gone()),
+                Standing::Replaced(e) => return Err(e),
             }
-            files::sync_folder(Some(&self.folder))
-        };
+        }
         match write() {
+            Ok(_) if self.store.has_folders() => Ok(()),
+            Ok(files) => self.keep(&files),
             // Somebody else has finished the run with the same pixels.
-            Err(_) if !self.folder.exists() && self.is_finished() => Ok(()),
-            result => result.map_err(|e| self.lost("a part cannot be written", &e)),
+            Err(_) if !self.store.has_folder(&self.folder) && self.is_finished() => Ok(()),
+            Err(e) => Err(self.lost("a part cannot be written", &e)),
+        }
+    }
+
+    /// Takes files of a part back that were added to a run which was taken away meanwhile.
+    fn keep(&self, files: &[PathBuf]) -> Result<()> {
+        let outcome = match self.standing()? {
+            Standing::Open => return Ok(()),
+            Standing::Finished => Ok(()),
+            Standing::Gone => Err(self.gone()),
+            Standing::Replaced(e) => Err(e),
+        };
+        self.store.remove(files).map_err(|e| self.lost("a part cannot be taken back", &e))?;
+        outcome
+    }
+
+    /// How the run stands, by its manifest.
+    fn standing(&self) -> Result<Standing> {
+        match self.manifest_text() {
+            Ok(text) => Ok(self.check(&text).map_or_else(Standing::Replaced, |()| Standing::Open)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.is_finished() => Ok(Standing::Finished),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Standing::Gone),
+            Err(e) => Err(self.lost("the manifest of the parts cannot be read", &e)),
         }
     }
 
@@ -392,19 +476,7 @@ impl Parts {
 /// Whether a file may come to lie where a product is to.
 fn check_target(product: &Product) -> Result<()> {
     let Product { kind, path, .. } = product;
-    let wrong = |problem: String| Err(Error::write(kind.property(), path, problem));
-    let folder = files::parent(path);
-    match std::fs::metadata(&folder) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return wrong(format!("{} is no folder", folder.display())),
-        Err(e) => return wrong(format!("its folder {}: {}; make it first", folder.display(), files::words(&e))),
-    }
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => wrong("is a folder; name a file".into()),
-        Ok(found) if !found.is_file() => wrong("is no ordinary file; name one, such as mask.tif".into()),
-        Ok(found) if found.permissions().readonly() => wrong("is there already and write-protected".into()),
-        _ => Ok(()),
-    }
+    Store::of(path).check(path).map_err(|problem| Error::write(kind.property(), path, problem))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
-use super::{Gcp, Georeference, Legend, Rect, memory};
+use super::{Gcp, Georeference, Legend, Rect, memory, store};
 use messages::catch;
 use resample::Scale;
 use units::{Piece, Units};
@@ -669,12 +669,22 @@ fn files(dataset: &Dataset) -> String {
 fn age(name: &str) -> String {
     let mut path = Path::new(name);
     while let Some(inner) = path.to_str().filter(|p| p.starts_with("/vsi")).and_then(|p| p[1..].split_once('/')) {
+        if is_remote(path)
+            && let Some((length, time)) = store::age(path)
+        {
+            return format!("{length}\0{time}");
+        }
         path = Path::new(inner.1);
     }
     let found = path.ancestors().find_map(|p| std::fs::metadata(p).ok().filter(|m| m.is_file()));
     let Some(data) = found else { return "?".into() };
     let time = data.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     format!("{}\0{}", data.len(), time.map_or(0, |t| t.as_nanos()))
+}
+
+/// Whether a path is in a store, which tells size and time of objects.
+fn is_remote(path: &Path) -> bool {
+    ["/vsis3/", "/vsigs/", "/vsioss/", "/vsiaz/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
 impl Counters {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::error::{Error, Result};
 use super::parts::{Kind, Product};
 use super::source::messages::catch;
+use super::store::Store;
 use crate::{files, stac};
 
 /// Names this program among what made an item, and so tells items that it may replace.
@@ -64,18 +65,19 @@ pub fn write(products: &[Product], about: &About) -> Result<Outcome> {
         return Err(Error::setting("stac-item", true, "there is no raster to write an item of"));
     };
     let wrong = |problem: &str| Error::write("stac-item", &path, format!("{problem}; the rasters are there and whole"));
-    if path.exists() && !is_ours(&path) {
+    let store = Store::of(&path);
+    if store.exists(&path) && !is_ours(&path) {
         return Ok(Outcome::Kept(path));
     }
     let item = item(products, about, &path).map_err(|problem| wrong(&problem))?;
     let text = serde_json::to_string_pretty(&item).map_err(|e| wrong(&e.to_string()))? + "\n";
-    files::replace(&path, text.as_bytes()).map_err(|e| wrong(&files::words(&e)))?;
+    store.replace(&path, text.as_bytes()).map_err(|e| wrong(&files::words(&e)))?;
     Ok(Outcome::Written(path))
 }
 
 /// Whether a file is an item that this program has made.
 fn is_ours(path: &Path) -> bool {
-    let item = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    let item = Store::of(path).read(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     item.is_some_and(|item| {
         item["type"] == "Feature" && item["properties"]["processing:software"][SOFTWARE].is_string()
     })
@@ -95,6 +97,7 @@ fn item(products: &[Product], about: &About, path: &Path) -> std::result::Result
     let mut assets = Map::new();
     let (mut geometry, mut bbox, mut scaled) = (Value::Null, None, false);
     for (k, product) in products.iter().enumerate() {
+        let _quiet = Store::of(&product.path).quiet();
         let (read, said) = catch(|| Dataset::open(&product.path).map_err(|e| e.to_string()));
         let raster = read.map_err(|e| if said.failures.is_empty() { e } else { said.words() })?;
         if k == 0 {
@@ -210,13 +213,18 @@ fn data_type(kind: GdalDataType) -> &'static str {
 
 /// A file as an item in `folder` refers to it; what is no file, such as an address, as it is.
 fn href(folder: &Path, file: &Path) -> String {
-    let reference = match file.exists() {
-        true => files::relative(folder, file),
+    let is_file = match Store::of(file) {
+        Store::Disk => file.exists(),
+        Store::Objects => address(file).is_some(),
+    };
+    let reference = match is_file {
+        true if root(folder) == root(file) => files::relative(folder, file),
+        true => address(file).unwrap_or_else(|| std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf())),
         false => file.to_path_buf(),
     };
     let mut text = String::new();
     // A colon in the first part would make it an address.
-    if reference.is_relative() && file.exists() && !reference.starts_with("..") {
+    if is_file && reference.is_relative() && root(folder) == root(file) && !reference.starts_with("..") {
         text.push_str("./");
     }
     for c in reference.to_string_lossy().chars() {
@@ -231,9 +239,33 @@ fn href(folder: &Path, file: &Path) -> String {
     text
 }
 
+/// An object as others than GDAL name it.
+fn address(file: &Path) -> Option<PathBuf> {
+    let text = file.to_str()?;
+    let scheme =
+        |(prefix, scheme): (&str, &str)| Some(PathBuf::from(format!("{scheme}{}", text.strip_prefix(prefix)?)));
+    [("/vsis3/", "s3://"), ("/vsigs/", "gs://"), ("/vsioss/", "oss://")].into_iter().find_map(scheme)
+}
+
+/// Within which files refer to one another by relative paths: a store's bucket, or this machine.
+fn root(file: &Path) -> Option<PathBuf> {
+    files::is_virtual(file).then(|| file.components().take(3).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_are_referred_to_within_their_bucket_or_by_their_address() {
+        let out = Path::new("/vsis3/bucket/out");
+        assert_eq!(href(out, Path::new("/vsis3/bucket/out/mask.tif")), "./mask.tif");
+        assert_eq!(href(out, Path::new("/vsis3/bucket/my scene.tif")), "../my%20scene.tif");
+        assert_eq!(href(out, Path::new("/vsis3/other/scene.tif")), "s3://other/scene.tif");
+        assert_eq!(href(Path::new("/tmp"), Path::new("/vsigs/bucket/scene.tif")), "gs://bucket/scene.tif");
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert_eq!(href(out, &here), here.to_str().unwrap());
+    }
 
     #[test]
     fn files_are_referred_to_from_the_items_folder() {

@@ -120,7 +120,12 @@ class _Place:
 def absolute(name: str) -> str:
     """A path as every machine sees it; what is no file here is left to GDAL."""
     is_here = os.path.exists(name) or any(c in name for c in "*?[")
-    return os.path.abspath(name) if is_here and not name.startswith("/vsi") else name
+    return os.path.abspath(name) if is_here and not in_store(name) else name
+
+
+def in_store(name: str) -> bool:
+    """Whether a path is one of GDAL's, such as ``/vsis3/bucket/mask.tif``, and no file to this machine."""
+    return name.startswith("/vsi")
 
 
 class Driver:
@@ -182,7 +187,8 @@ class Driver:
         request.models = models
         if "config-file" in request.settings:
             request.settings["config-file"] = os.path.abspath(request.settings["config-file"])
-        request.output = os.path.abspath(request.output) + ("/" if request.output.endswith("/") else "")
+        if not in_store(request.output):
+            request.output = os.path.abspath(request.output) + ("/" if request.output.endswith("/") else "")
         arguments = [absolute(name) for name in request.inputs] + ["-o", request.output, "--begin", "--format", "tif"]
         for model in models:
             arguments += ["-m", model]
@@ -193,9 +199,11 @@ class Driver:
         return found
 
     def _put_tokens(self, mosaics: Sequence[Mosaic]) -> None:
-        """Files that workers have to see, so that nobody writes parts where the others do not look."""
+        """Files that workers have to see, so that nobody writes parts where the others do not look. In a store the manifest
+        of the parts is such a file: see ``_start``."""
         self._token = secrets.token_hex(16)
-        for folder in sorted({os.path.dirname(mosaic.output) for mosaic in mosaics}):
+        outputs = [mosaic.output for mosaic in mosaics if not in_store(mosaic.output)]
+        for folder in sorted({os.path.dirname(output) for output in outputs}):
             path = os.path.join(folder, f".onnxsegment-shared-{self._token[:8]}")
             with open(path, "w", encoding="utf-8") as file:
                 file.write(self._token)
@@ -231,9 +239,11 @@ class Driver:
     def _start(self, place: _Place, task: Task) -> None:
         mosaic = self.scheduler.mosaics[task.mosaic]
         threads = {"threads": str(max(1, int(self.request.cpus)))} if self.request.gpus == 0 else {}
+        # The plan has begun the run, and a worker that sees nothing of it looks into another store.
+        begun = {"resume": "true"} if in_store(mosaic.output) else {}
         job = {
             "job": str(task.number), "input": mosaic.input, "output": mosaic.output, "models": self.request.models,
-            "settings": {**threads, **self.request.settings}, "cells": list(task.cells), "finish": task.finish,
+            "settings": {**threads, **self.request.settings, **begun}, "cells": list(task.cells), "finish": task.finish,
         }
         place.task, place.since, place.cancelled = task, self._now(), False
         # Not tried again by Ray, which would not tell of the death.
@@ -362,7 +372,9 @@ def expand(inputs: Sequence[str]) -> list[str]:
     """Inputs with patterns replaced by the files that they name."""
     found: list[str] = []
     for name in inputs:
-        files = sorted(glob.glob(name)) if any(c in name for c in "*?[") and not os.path.exists(name) else [name]
+        is_pattern = any(c in name for c in "*?[") and not os.path.exists(name)
+        # What a pattern means in a store, onnxsegment knows.
+        files = sorted(glob.glob(name)) if is_pattern and not in_store(name) else [name]
         if not files:
             raise CommandError(f"{name}: no file has such a name")
         found += files

@@ -122,6 +122,7 @@ fn decode(rows: &Path, folder: &Path, size: Size) -> Result<()> {
         }
     }
     ensure!(!names.is_empty(), "{}: has no rows", rows.display());
+    ensure!(!files::is_virtual(folder), "{}: pictures are written to a disk only", folder.display());
     std::fs::create_dir_all(folder)
         .map_err(|e| anyhow!("{} cannot be made a folder: {}", folder.display(), files::words(&e)))?;
     for row in read().with_context(wrong)? {

@@ -12,6 +12,7 @@ use gstonnxsegment::engine::select::{
 };
 use gstonnxsegment::engine::settings::{Facts, Source};
 use gstonnxsegment::engine::soup::{self, Members, Soup, Tiles, Trial};
+use gstonnxsegment::files;
 
 use crate::scene::{Image, Scene, Values};
 
@@ -117,6 +118,11 @@ fn models(texts: &[String]) -> Result<Vec<PathBuf>> {
 fn check_output(arguments: &Arguments, models: &[PathBuf]) -> Result<()> {
     let output = &arguments.output;
     let folder = output.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    ensure!(
+        !files::is_virtual(output),
+        "{}: models are written to a disk, and this is no path on one",
+        output.display()
+    );
     ensure!(folder.is_dir(), "{}: there is no such folder; make it first", folder.display());
     ensure!(!output.is_dir(), "{}: is a folder; name a file", output.display());
     let same = |model: &PathBuf| output.canonicalize().ok().is_some_and(|path| model.canonicalize().ok() == Some(path));

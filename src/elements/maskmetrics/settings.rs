@@ -184,6 +184,9 @@ impl Settings {
 /// A file to write, in a folder that is there.
 fn output(setting: &'static str, text: Option<&str>) -> Result<Option<PathBuf>> {
     let Some(path) = text.map(PathBuf::from) else { return Ok(None) };
+    if crate::files::is_virtual(&path) {
+        return Err(Error::file(setting, &path, "reports are written to a disk, and this is no path on one"));
+    }
     let folder = crate::files::parent(&path);
     if !folder.is_dir() {
         return Err(Error::file(

@@ -462,12 +462,8 @@ impl RasterSink {
 
     /// Finishes cells that have no data.
     fn without_data(&self, cells: &[Cell]) -> Result<()> {
-        let Some((parts, lattice)) = lock(&self.state).run.as_ref().map(|run| (run.parts.clone(), run.work.lattice))
-        else {
-            return Ok(());
-        };
-        let region = parts.manifest().region;
-        cells.iter().try_for_each(|cell| parts.write(*cell, &lattice.rect(*cell, &region), None))
+        let parts = lock(&self.state).run.as_ref().map(|run| run.parts.clone());
+        parts.map_or(Ok(()), |parts| parts.write_without_data(cells))
     }
 
     /// Takes a tile.

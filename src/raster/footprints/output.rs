@@ -112,6 +112,9 @@ impl Output {
         let format = Format::of(path)?;
         let (driver, ending) = format.driver();
         let wrong = |problem: String| Error::write("location", path, format!("cannot be written: {problem}"));
+        if files::is_virtual(path) {
+            return Err(wrong("footprints are written to a disk, and this is no path on one".into()));
+        }
         if path.is_dir() {
             return Err(wrong("it is a folder".into()));
         }

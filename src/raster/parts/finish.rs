@@ -12,7 +12,7 @@ use gdal::cpl::CslStringList;
 use gdal::raster::{Buffer, GdalType, RasterCreationOptions};
 use gdal::{Dataset, DriverManager, Metadata};
 
-use super::{Kind, LOCK, Parts, Product, SUFFIX, stem, vrt};
+use super::{Kind, LOCK, MANIFEST, Parts, Product, SUFFIX, Standing, stem, vrt};
 use crate::files::{self, words};
 use crate::raster::cells::Samples;
 use crate::raster::error::{Error, Result};
@@ -20,6 +20,7 @@ use crate::raster::georeference::Georeference;
 use crate::raster::grid::{Cell, Rect};
 use crate::raster::memory;
 use crate::raster::source::messages::catch;
+use crate::raster::store::{Draft, Store, siblings};
 
 /// Names the run in a raster's metadata.
 const RUN: &str = "ONNXSEGMENT_RUN";
@@ -210,22 +211,19 @@ pub fn encode(kind: Kind, rect: &Rect, samples: &Samples) -> std::result::Result
 
 /// The run that made a raster, if one did.
 pub fn identity_of(path: &Path) -> Option<String> {
-    path.is_file().then(|| catch(|| Dataset::open(path).ok()?.metadata_item(RUN, "")).0).flatten()
-}
-
-/// Whether two paths are one file.
-fn is_same(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let of = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-    of(a).is_some_and(|found| of(b) == Some(found))
+    let store = Store::of(path);
+    let _quiet = store.quiet();
+    let open = || catch(|| Dataset::open(path).ok()?.metadata_item(RUN, "")).0;
+    (store.exists(path) && !path.is_dir()).then(open).flatten()
 }
 
 /// Whether `path` is among the files of the raster `source`.
 pub fn is_part_of(path: &Path, source: &str) -> bool {
-    if !path.exists() {
+    let store = Store::of(path);
+    if !store.exists(path) {
         return false;
     }
-    if is_same(path, Path::new(source)) {
+    if store.is_same(path, Path::new(source)) {
         return true;
     }
     catch(|| {
@@ -234,7 +232,7 @@ pub fn is_part_of(path: &Path, source: &str) -> bool {
         unsafe {
             let list = gdal_sys::GDALGetFileList(dataset.c_dataset());
             let file = |k| CStr::from_ptr(gdal_sys::CSLGetField(list, k)).to_string_lossy().into_owned();
-            let found = (0..gdal_sys::CSLCount(list)).any(|k| is_same(path, Path::new(&file(k))));
+            let found = (0..gdal_sys::CSLCount(list)).any(|k| store.is_same(path, Path::new(&file(k))));
             gdal_sys::CSLDestroy(list);
             found
         }
@@ -242,53 +240,9 @@ pub fn is_part_of(path: &Path, source: &str) -> bool {
     .0
 }
 
-/// A raster under its temporary name, with the files beside it; deleted unless it is installed.
-struct Draft(PathBuf);
-
 /// Whether a product is no raster of its own, but a list of the parts.
 fn is_vrt(product: &Product) -> bool {
     product.path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("vrt"))
-}
-
-/// The files that GDAL may make for one raster.
-fn siblings(path: &Path) -> Vec<PathBuf> {
-    let with = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    ["", ".aux.xml", ".ovr", ".msk", ".ovr.tmp", ".msk.ovr.tmp"].map(with).into()
-}
-
-impl Draft {
-    /// Brings all of it to the disk.
-    fn sync(&self) -> io::Result<()> {
-        siblings(&self.0).iter().filter(|p| p.exists()).try_for_each(|p| files::sync(p))
-    }
-
-    /// Gives it its name: what lies beside it first, so that the raster never lacks it.
-    fn install(self, path: &Path) -> io::Result<()> {
-        for (from, to) in siblings(&self.0).iter().zip(siblings(path)).skip(1) {
-            match from.exists() {
-                true => std::fs::rename(from, to)?,
-                // That of the raster which this one replaces.
-                false => match std::fs::remove_file(to) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                },
-            }
-        }
-        std::fs::rename(&self.0, path)?;
-        files::sync_folder(path.parent())
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        for path in siblings(&self.0) {
-            let _ = std::fs::remove_file(path);
-        }
-    }
 }
 
 impl Parts {
@@ -330,6 +284,10 @@ impl Parts {
             return Ok(Outcome::Missing { missing: total - done, total });
         }
         let Some(_lock) = self.lock(progress)? else { return Ok(Outcome::Finished) };
+        let _quiet = self.store.quiet();
+        if !self.is_open()? {
+            return Ok(Outcome::Finished);
+        }
         let cells = match self.scan() {
             Ok(cells) => cells,
             Err(_) if self.is_finished() => return Ok(Outcome::Finished),
@@ -341,17 +299,40 @@ impl Parts {
         let mut drafts = Vec::new();
         let share = 1.0 / self.products.len() as f64;
         for (k, product) in self.products.iter().enumerate() {
-            files::sweep_beside(&product.path);
             let mut of_all = |done: f64| progress((k as f64 + done) * share);
-            drafts.push(self.draft(product, georeference, format, look, &cells, &mut of_all)?);
+            match self.draft(product, georeference, format, look, &cells, &mut of_all) {
+                Ok(draft) => drafts.push(draft),
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                // Without a lock, another process may have been first, and taken the parts away.
+                Err(e) => return if self.is_open()? { Err(e) } else { Ok(Outcome::Finished) },
+            }
+        }
+        if !self.is_open()? {
+            return Ok(Outcome::Finished);
         }
         for (product, draft) in self.products.iter().zip(drafts) {
-            draft.install(&product.path).map_err(|e| self.unfinished(product, &words(&e)))?;
+            match draft.install(&mut |_| progress(1.0)) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(Error::Cancelled),
+                installed => installed.map_err(|e| self.unfinished(product, &words(&e)))?,
+            }
         }
-        if !self.products.iter().any(is_vrt) {
+        if !self.products.iter().any(is_vrt) && self.is_open()? {
             self.clear();
         }
         Ok(Outcome::Finished)
+    }
+
+    /// Whether the run is still to be finished; where processes lock it, it is. False when another one has made the rasters.
+    fn is_open(&self) -> Result<bool> {
+        if self.store.has_folders() {
+            return Ok(true);
+        }
+        match self.standing()? {
+            Standing::Open => Ok(true),
+            Standing::Finished => Ok(false),
+            Standing::Gone => Err(self.gone()),
+            Standing::Replaced(e) => Err(e),
+        }
     }
 
     fn unfinished(&self, product: &Product, problem: &str) -> Error {
@@ -359,11 +340,11 @@ impl Parts {
         Error::write(product.kind.property(), &product.path, text)
     }
 
-    /// Waits until no other process is finishing this run; `None` when one has.
-    fn lock(&self, progress: &mut dyn FnMut(f64) -> bool) -> Result<Option<File>> {
-        let path = self.folder.join(LOCK);
-        let file = match File::options().create(true).truncate(false).write(true).open(path) {
-            Ok(file) => file,
+    /// Waits until no other process is finishing this run, where there are locks; `None` when one has.
+    fn lock(&self, progress: &mut dyn FnMut(f64) -> bool) -> Result<Option<Option<File>>> {
+        let file = match self.store.open_lock(&self.folder.join(LOCK)) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(Some(None)),
             Err(_) if self.is_finished() => return Ok(None),
             Err(e) => return Err(self.lost("the parts cannot be read", &e)),
         };
@@ -372,7 +353,7 @@ impl Parts {
                 Err(TryLockError::WouldBlock) if progress(0.0) => std::thread::sleep(PATIENCE),
                 Err(TryLockError::WouldBlock) => return Err(Error::Cancelled),
                 // A file system without locks: two that finish at once make the same files under different names.
-                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Some(file)),
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Some(Some(file))),
             }
         }
     }
@@ -418,25 +399,26 @@ impl Parts {
             Some(grid) => vrt::brought_back(&region, grid, (product.kind, product.depth), &look, &sources)
                 .map_err(|problem| self.unfinished(product, &problem))?,
         };
-        let draft = Draft(files::beside(&product.path));
+        let draft = Store::of(&product.path).draft(&product.path).map_err(|e| self.unfinished(product, &words(&e)))?;
+        let failed = |problem: &str| self.unfinished(product, &draft.explain(problem));
         if is_vrt(product) {
-            let written = std::fs::write(&draft.0, text).and_then(|()| draft.sync());
-            return written.map(|()| draft).map_err(|e| self.unfinished(product, &words(&e)));
+            std::fs::write(draft.path(), text).map_err(|e| failed(&words(&e)))?;
+        } else {
+            match copy(&text, format.driver(), &format.options(product.kind), draft.path(), progress) {
+                Ok(()) => {}
+                Err(None) => return Err(Error::Cancelled),
+                Err(Some(problem)) => return Err(failed(&problem)),
+            }
         }
-        match copy(&text, format.driver(), &format.options(product.kind), &draft.0, progress) {
-            Ok(()) => {}
-            Err(None) => return Err(Error::Cancelled),
-            Err(Some(problem)) => return Err(self.unfinished(product, &problem)),
-        }
-        draft.sync().map_err(|e| self.unfinished(product, &words(&e)))?;
+        draft.sync().map_err(|e| failed(&words(&e)))?;
         Ok(draft)
     }
 
     /// Takes the parts away, now that the rasters are there. What does not go is deleted when the run is begun anew.
     fn clear(&self) {
-        let names = files::names(&self.folder).unwrap_or_default();
+        let names = self.store.names(&self.folder).unwrap_or_default();
         if names.iter().all(|name| super::is_ours(name)) {
-            let _ = files::remove_folder(&self.folder);
+            let _ = self.store.remove_folder(&self.folder, MANIFEST);
         }
     }
 }

@@ -42,7 +42,11 @@ fn manifest(products: &[Product]) -> Manifest {
 }
 
 fn products(folder: &Folder) -> Vec<Product> {
-    let product = |kind: Kind, depth| Product { kind, depth, path: folder.0.join(format!("{}.tif", kind.name())) };
+    products_in(&folder.0)
+}
+
+fn products_in(folder: &Path) -> Vec<Product> {
+    let product = |kind: Kind, depth| Product { kind, depth, path: folder.join(format!("{}.tif", kind.name())) };
     vec![product(Kind::Labels, Depth::U8), product(Kind::Probability, Depth::U16)]
 }
 
@@ -461,4 +465,178 @@ fn a_source_is_known_by_any_of_its_names_and_files() {
     }
     std::fs::rename(&labels, folder.0.join("other.tif")).unwrap();
     check(&folder.0.join("other.tif")).unwrap();
+}
+
+/// A folder in GDAL's memory, which stands for a store: no rename, no lock, no folder without files.
+fn in_store(name: &str) -> PathBuf {
+    PathBuf::from(format!("/vsimem/onnxsegment-parts-{name}-{}", std::process::id()))
+}
+
+fn open_in(folder: &Path, shards: usize) -> Result<Parts> {
+    Parts::open(products_in(folder), manifest(&products_in(folder)), Resume::Auto, shards > 1)
+}
+
+/// The objects of a folder, without folders in it, which GDAL's memory does not list.
+fn names_in(folder: &Path) -> Vec<String> {
+    let mut names = Store::Objects.names(folder).unwrap_or_default();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_store_takes_a_run_that_is_resumed_and_becomes_the_same_rasters() {
+    let folder = in_store("all");
+    let cells = all_cells(&open_in(&folder, 1).unwrap());
+    for (k, cell) in cells.iter().enumerate() {
+        let parts = open_in(&folder, 1).unwrap();
+        assert_eq!(parts.done().unwrap(), cells[..k]);
+        let left = Outcome::Missing { missing: cells.len() - k, total: cells.len() };
+        assert_eq!(finish(&parts, true).unwrap(), left);
+        write(&parts, *cell);
+        // A product without the first one, of a process that was killed between the two.
+        if let Some(next) = cells.get(k + 1) {
+            let half = parts.folder().join(format!("{}.tif", stem(Kind::Probability, *next)));
+            Store::Objects.replace(&half, b"half").unwrap();
+        }
+    }
+    let parts = open_in(&folder, 1).unwrap();
+    assert!(names_in(&folder).is_empty() && Store::Objects.has_folder(parts.folder()));
+    assert_eq!(finish(&parts, true).unwrap(), Outcome::Finished);
+    assert_eq!(names_in(&folder), ["labels.tif", "labels.tif.aux.xml", "probability.tif"]);
+    assert!(!Store::Objects.has_folder(parts.folder()));
+    check_pixels(&products_in(&folder));
+    // Who is late finds it finished, and leaves nothing there.
+    let late = open_in(&folder, 3).unwrap();
+    assert_eq!(late.done().unwrap(), cells);
+    write(&late, cells[0]);
+    assert_eq!(finish(&late, true).unwrap(), Outcome::Finished);
+    assert!(!Store::Objects.has_folder(parts.folder()));
+    // A whole run begins anew.
+    assert!(open_in(&folder, 1).unwrap().done().unwrap().is_empty());
+    Store::Objects.remove_folder(parts.folder(), "").unwrap();
+}
+
+#[test]
+fn a_store_refuses_parts_of_another_run_even_if_it_began_at_the_same_moment() {
+    let folder = in_store("replaced");
+    let parts = open_in(&folder, 1).unwrap();
+    let cells = all_cells(&parts);
+    let mut other = manifest(&products_in(&folder));
+    other.blend = "hann".into();
+    let error = Parts::open(products_in(&folder), other.clone(), Resume::Auto, false).unwrap_err().to_string();
+    assert!(error.contains("belongs to another run: blend is linear there and hann here"), "{error}");
+    // A store that knows no condition: the last of two that begin at once wins, before either has written a part, or after.
+    for written in [0, 1] {
+        let parts = open_in(&folder, 1).unwrap();
+        cells[..written].iter().for_each(|cell| write(&parts, *cell));
+        Store::Objects.replace(&parts.folder().join(MANIFEST), other.text().as_bytes()).unwrap();
+        let rect = parts.manifest().lattice.rect(cells[3], &REGION);
+        for error in [parts.write(cells[3], &rect, None).unwrap_err(), {
+            Store::Objects
+                .replace(&parts.folder().join(MANIFEST), manifest(parts.products()).text().as_bytes())
+                .unwrap();
+            let all = open_in(&folder, 1).unwrap();
+            cells.iter().for_each(|cell| write(&all, *cell));
+            Store::Objects.replace(&parts.folder().join(MANIFEST), other.text().as_bytes()).unwrap();
+            finish(&all, true).unwrap_err()
+        }] {
+            let error = error.to_string();
+            assert!(error.contains("belongs to another run: blend is hann there and linear here"), "{error}");
+        }
+        assert!(!names_in(&folder).contains(&"labels.tif".into()));
+        Store::Objects.remove_folder(parts.folder(), MANIFEST).unwrap();
+    }
+}
+
+#[test]
+fn a_part_that_is_added_to_a_run_that_has_gone_is_taken_back() {
+    let folder = in_store("gone");
+    let parts = open_in(&folder, 2).unwrap();
+    let (other, cells) = (open_in(&folder, 2).unwrap(), all_cells(&parts));
+    write(&other, cells[0]);
+    Store::Objects.remove_folder(parts.folder(), MANIFEST).unwrap();
+    for parts in [&parts, &other] {
+        let rect = parts.manifest().lattice.rect(cells[1], &REGION);
+        let error = parts.write(cells[1], &rect, None).unwrap_err().to_string();
+        assert!(error.contains("has gone while the run was using it; run again"), "{error}");
+        assert!(finish(parts, true).unwrap_err().to_string().contains("has gone"));
+    }
+    assert!(!Store::Objects.has_folder(parts.folder()));
+    // What is left of a run that was being taken away belongs to nobody.
+    let left = parts.folder().join(format!("{}.tif", stem(Kind::Labels, cells[2])));
+    Store::Objects.replace(&left, b"left").unwrap();
+    let parts = open_in(&folder, 2).unwrap();
+    assert_eq!(names_in(parts.folder()), [MANIFEST]);
+    // A stranger is left alone.
+    Store::Objects.replace(&parts.folder().join("notes.txt"), b"mine").unwrap();
+    Store::Objects.remove(&[parts.folder().join(MANIFEST)]).unwrap();
+    let error = open_in(&folder, 2).unwrap_err().to_string();
+    assert!(error.contains("holds notes.txt, which is none"), "{error}");
+    Store::Objects.remove_folder(parts.folder(), "").unwrap();
+}
+
+#[test]
+fn a_run_of_which_nothing_came_leaves_nothing_in_a_store_and_one_can_be_thrown_away() {
+    let folder = in_store("abandon");
+    let parts = open_in(&folder, 1).unwrap();
+    assert_eq!(names_in(parts.folder()), [MANIFEST]);
+    parts.abandon();
+    assert!(!Store::Objects.has_folder(parts.folder()));
+    let parts = open_in(&folder, 1).unwrap();
+    write(&parts, all_cells(&parts)[0]);
+    parts.abandon();
+    assert_eq!(names_in(parts.folder()).len(), 3);
+    let mut other = manifest(&products_in(&folder));
+    other.blend = "hann".into();
+    let anew = Parts::open(products_in(&folder), other, Resume::False, false).unwrap();
+    assert_eq!(names_in(anew.folder()), [MANIFEST]);
+    Store::Objects.remove_folder(anew.folder(), MANIFEST).unwrap();
+}
+
+#[test]
+fn many_cells_without_data_are_finished_at_once() {
+    let disk = Folder::new("without-data");
+    for folder in [in_store("without-data"), disk.0.clone()] {
+        let parts = open_in(&folder, 1).unwrap();
+        let cells = all_cells(&parts);
+        parts.write_without_data(&[]).unwrap();
+        parts.write_without_data(&cells[2..]).unwrap();
+        assert_eq!(parts.done().unwrap(), cells[2..]);
+        let store = Store::of(&folder);
+        store.remove_folder(parts.folder(), MANIFEST).unwrap();
+        let error = parts.write_without_data(&cells).unwrap_err().to_string();
+        assert!(error.contains("has gone while the run was using it"), "{error}");
+        assert!(!store.has_folder(parts.folder()));
+    }
+}
+
+#[test]
+fn a_list_of_the_parts_in_a_store_keeps_them() {
+    let folder = in_store("vrt");
+    let product = Product { kind: Kind::Labels, depth: Depth::U8, path: folder.join("labels.vrt") };
+    let parts = Parts::open(vec![product.clone()], manifest(&[product.clone()]), Resume::Auto, false).unwrap();
+    for cell in all_cells(&parts) {
+        let rect = parts.manifest().lattice.rect(cell, &REGION);
+        let labels = Samples::U8(places(&rect).map(|(x, y)| label(x, y)).collect());
+        parts.write(cell, &rect, Some(&[labels])).unwrap();
+    }
+    assert_eq!(finish(&parts, true).unwrap(), Outcome::Finished);
+    let expected: Vec<u8> = places(&REGION).map(|(x, y)| label(x, y)).collect();
+    assert!(read::<u8>(&product.path, 1) == expected);
+    assert_eq!(names_in(&folder), ["labels.vrt"]);
+    assert!(names_in(parts.folder()).len() > all_cells(&parts).len());
+    Store::Objects.remove_folder(parts.folder(), MANIFEST).unwrap();
+    Store::Objects.remove_folder(&folder, "").unwrap();
+}
+
+#[test]
+fn an_object_is_never_its_own_source() {
+    let folder = in_store("source");
+    let parts = open_in(&folder, 1).unwrap();
+    all_cells(&parts).into_iter().for_each(|cell| write(&parts, cell));
+    finish(&parts, true).unwrap();
+    let source = folder.join("labels.tif");
+    let error = Parts::check_source(parts.products(), source.to_str().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("is what rastersrc reads"), "{error}");
+    Parts::check_source(&products_in(&in_store("other")), source.to_str().unwrap()).unwrap();
 }

@@ -10,7 +10,13 @@ use gdal_sys::CPLErr;
 pub struct Messages {
     pub failures: Vec<String>,
     pub warnings: Vec<String>,
+    /// What a server answered to requests that failed, where [`REASONS`] is on: GDAL's failures do not say it.
+    pub reasons: Vec<String>,
 }
+
+/// GDAL's option that has it tell the reasons of failed requests too, of the stores that are written to. More would be printed
+/// where GDAL does not let this be caught.
+pub const REASONS: (&str, &str) = ("CPL_DEBUG", "S3,GS,OSS");
 
 impl Messages {
     /// All failures as one text.
@@ -52,10 +58,16 @@ unsafe extern "C" fn note(class: CPLErr::Type, _number: c_int, text: *const c_ch
     let list = match class {
         CPLErr::CE_Failure | CPLErr::CE_Fatal => &mut messages.failures,
         CPLErr::CE_Warning => &mut messages.warnings,
+        CPLErr::CE_Debug if is_reason(&text) => &mut messages.reasons,
         _ => return,
     };
     // A damaged file may fail for every band alike.
     if list.len() < 8 && !list.contains(&text) {
         list.push(text);
     }
+}
+
+/// A server's answer as XML, the lack of one, or what curl says.
+fn is_reason(text: &str) -> bool {
+    text.contains("<Code>") || text.ends_with(": (null)") || text.contains("curl error msg=")
 }

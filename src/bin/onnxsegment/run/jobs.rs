@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use gstonnxsegment::files;
+use gstonnxsegment::raster::store::Store;
 
 use super::chain::Chain;
 use super::options::{Element, Properties};
@@ -149,7 +151,8 @@ impl Plan {
     /// # Errors
     /// No input, inputs and outputs that do not go together, settings of elements that are not needed.
     pub fn new(inputs: &[String], output: &Path, format: Format, properties: &Properties) -> Result<Self> {
-        let many = inputs.len() > 1 || inputs.iter().any(|input| Path::new(input).is_dir() || is_pattern(input));
+        let many = inputs.len() > 1
+            || inputs.iter().any(|input| Path::new(input).is_dir() || is_pattern(input) || is_folder_of_objects(input));
         let inputs = expand(inputs)?;
         let folder = output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/");
         let product = if folder { None } else { Product::of(output)? };
@@ -169,6 +172,9 @@ impl Plan {
                 ),
             }
             ensure!(!same(input, output), "{shown} is the input itself; give the output another name");
+        }
+        if files::is_virtual(output) {
+            refuse_virtual(output, product, format, &inputs)?;
         }
         if let Some(product) = product.filter(|product| *product != Product::Rows)
             && many
@@ -248,7 +254,32 @@ fn is_pattern(input: &str) -> bool {
     input.contains(['*', '?', '[']) && !Path::new(input).exists()
 }
 
+/// A store has no folders, so that only the name says what is meant.
+fn is_folder_of_objects(input: &str) -> bool {
+    files::is_virtual(Path::new(input)) && input.ends_with('/')
+}
+
+/// # Errors
+/// What only a disk takes.
+fn refuse_virtual(output: &Path, product: Option<Product>, format: Format, inputs: &[PathBuf]) -> Result<()> {
+    let pictures = format == Format::Png
+        || format == Format::Auto && inputs.iter().any(|input| PICTURES.contains(&ending(input).as_str()));
+    match product {
+        None if pictures => {
+            bail!("{}: pictures are written to a disk only; use --format tif for masks in GeoTIFFs", output.display())
+        }
+        Some(product @ (Product::Picture | Product::Overlay | Product::Footprints | Product::Rows)) => bail!(
+            "{}: {product} cannot be written to a store, only to a disk; a mask in a GeoTIFF can: use -o NAME.tif",
+            output.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
 fn same(a: &Path, b: &Path) -> bool {
+    if files::is_virtual(a) && files::is_virtual(b) {
+        return Store::Objects.is_same(a, b);
+    }
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
@@ -257,21 +288,15 @@ fn expand(inputs: &[String]) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for input in inputs {
         let path = Path::new(input);
-        let mut found: Vec<PathBuf> = if path.is_dir() && !holds_raster(path) {
+        let mut found: Vec<PathBuf> = if files::is_virtual(path) && (is_pattern(input) || is_folder_of_objects(input)) {
+            objects(input)?
+        } else if path.is_dir() && !holds_raster(path) {
             let entries = std::fs::read_dir(path).with_context(|| format!("{input} cannot be read"))?;
-            let known = |file: &PathBuf| {
-                let ending = ending(file);
-                let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-                !hidden && (PICTURES.contains(&ending.as_str()) || RASTERS.contains(&ending.as_str())) && file.is_file()
-            };
+            let known = |file: &PathBuf| is_image(file) && file.is_file();
             let all = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
             let found: Vec<PathBuf> =
                 all.with_context(|| format!("{input} cannot be read"))?.into_iter().filter(known).collect();
-            ensure!(
-                !found.is_empty(),
-                "{input}: there is no image in this folder (.{}); name files or a pattern",
-                [&RASTERS[..4], &PICTURES[..3]].concat().join(", .")
-            );
+            ensure!(!found.is_empty(), no_image(input));
             found
         } else if is_pattern(input) {
             let paths = glob::glob(input).with_context(|| format!("{input} is no pattern"))?;
@@ -286,6 +311,39 @@ fn expand(inputs: &[String]) -> Result<Vec<PathBuf>> {
         files.extend(found.into_iter().filter(|file| !files.contains(file)).collect::<Vec<_>>());
     }
     Ok(files)
+}
+
+/// By its name.
+fn is_image(file: &Path) -> bool {
+    let ending = ending(file);
+    let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && (PICTURES.contains(&ending.as_str()) || RASTERS.contains(&ending.as_str()))
+}
+
+fn no_image(input: &str) -> String {
+    let endings = [&RASTERS[..4], &PICTURES[..3]].concat().join(", .");
+    format!("{input}: there is no image in this folder (.{endings}); name files or a pattern")
+}
+
+/// Objects of a store, by what their names begin with, or by a pattern of their last part.
+fn objects(input: &str) -> Result<Vec<PathBuf>> {
+    let (folder, pattern) = input.rsplit_once('/').unwrap_or((input, ""));
+    ensure!(!folder.contains(['*', '?', '[']), "{input}: in a store, only the last part of a name can be a pattern");
+    let names = match Store::Objects.names(Path::new(folder)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(|e| anyhow!("{input} cannot be read: {}", files::words(&e)))?,
+    };
+    let all = names.into_iter().map(|name| Path::new(folder).join(name));
+    if pattern.is_empty() {
+        let found: Vec<PathBuf> = all.filter(|file| is_image(file)).collect();
+        ensure!(!found.is_empty(), no_image(input));
+        return Ok(found);
+    }
+    let pattern = glob::Pattern::new(pattern).with_context(|| format!("{input} is no pattern"))?;
+    let is_wanted = |file: &PathBuf| file.file_name().is_some_and(|name| pattern.matches(&name.to_string_lossy()));
+    let found: Vec<PathBuf> = all.filter(is_wanted).collect();
+    ensure!(!found.is_empty(), "{input}: no file has such a name");
+    Ok(found)
 }
 
 /// Folders that are one raster to GDAL.

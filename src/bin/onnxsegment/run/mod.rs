@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use gstonnxsegment::raster::rle::Writer;
+use gstonnxsegment::raster::store::Store;
 use gstonnxsegment::{files, raster};
 use serde_json::json;
 
@@ -172,7 +173,8 @@ fn start(folder: Option<&Path>) -> Result<()> {
     gst::init().context("GStreamer does not start")?;
     gstonnxsegment::plugin_register_static().context("the elements cannot be registered")?;
     if let Some(folder) = folder {
-        std::fs::create_dir_all(folder)
+        Store::of(folder)
+            .make_folders(folder)
             .map_err(|e| anyhow::anyhow!("{}: the folder cannot be made: {}", folder.display(), files::words(&e)))?;
     }
     Ok(())
@@ -203,7 +205,7 @@ impl Run<'_> {
         let mut last_error = String::new();
         for (k, job) in jobs.iter().enumerate() {
             let name = job.input.display();
-            if self.arguments.skip_existing && job.output.exists() {
+            if self.arguments.skip_existing && Store::of(&job.output).exists(&job.output) {
                 skipped += 1;
                 continue;
             }
@@ -317,7 +319,9 @@ impl Run<'_> {
             .iter()
             .map(|(job, _)| report::Input {
                 image: &job.input,
-                mask: (job.product != Product::Overlay).then_some(job.output.as_path()).filter(|mask| mask.exists()),
+                mask: (job.product != Product::Overlay)
+                    .then_some(job.output.as_path())
+                    .filter(|mask| Store::of(mask).exists(mask)),
                 probability: raster("probability-location"),
                 uncertainty: raster("uncertainty-location"),
             })
