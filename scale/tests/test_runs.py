@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import SETTINGS, command, model, pixels, scene
+from conftest import SETTINGS, Cluster, command, model, pixels, scene
 
 from onnxsegment_ray import schedule
 from onnxsegment_ray.cluster import ClusterError
@@ -28,9 +28,9 @@ CELLS = 225
 
 
 @pytest.fixture(autouse=True)
-def _at(cluster: str) -> None:
+def _at(cluster: Cluster) -> None:
     """All runs are on the tests' own cluster."""
-    os.environ["ONNXSEGMENT_TEST_CLUSTER"] = cluster
+    os.environ["ONNXSEGMENT_TEST_CLUSTER"] = cluster.address
 
 
 def request(output: Path, **change: object) -> Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_tasks_take_as_long_as_wanted_and_become_smaller_towards_the_end() -> No
         now += 0.5 * task.cost
         do(scheduler, task, now)
     assert all(size == 120 for size in sizes[1:40]), sizes
-    assert sizes[-1] < 10 and all(a >= b for a, b in zip(sizes[1:], sizes[2:-1], strict=False))
+    assert sizes[-1] < 10 and all(a >= b for a, b in pairwise(sizes[1:-1]))
 
 
 def test_a_small_scene_is_one_task_raster_included_and_the_largest_come_first() -> None:
@@ -99,9 +100,9 @@ def test_a_lost_task_costs_its_open_cells_only() -> None:
         scheduler.cell_finished(task.number, cell)
     scheduler.task_lost(task.number, 2.0)
     again: list[int] = []
-    while (task := scheduler.next_task("w", 2.0)) is not None:
-        again += task.cells
-        do(scheduler, task, 3.0)
+    while (given := scheduler.next_task("w", 2.0)) is not None:
+        again += given.cells
+        do(scheduler, given, 3.0)
     assert not set(done) & set(again)
     assert scheduler.finished_cells == 10 and scheduler.repeated == 0
 
@@ -153,7 +154,8 @@ def test_a_task_whose_cells_others_have_done_is_dropped() -> None:
     scheduler = Scheduler([grid(8, 1)], 2, seconds=1000.0, assemble=False)
     do(scheduler, take(scheduler, 0.0, "fast"), 1.0)
     slow = take(scheduler, 1.0, "slow")
-    now, dropped = 1000.0, []
+    now = 1000.0
+    dropped: list[int] = []
     while not dropped:
         task = take(scheduler, now, "fast")
         for cell in task.cells:

@@ -11,7 +11,6 @@ import ray
 
 from .process import CommandError, Work, WorkerDied, shared_file, unlike
 
-
 STARTS = 3
 """How often Ray is tried on this machine: a busy one may be too slow for its patience."""
 
@@ -37,7 +36,8 @@ class Worker:
         for path in paths:
             wrong = shared_file(path, text)
             if wrong:
-                return {**told, "refused": f"worker {host} {wrong}; outputs have to be on a path that all machines share"}
+                share = "outputs have to be on a path that all machines share"
+                return {**told, "refused": f"worker {host} {wrong}; {share}"}
         try:
             work = self._start()
         except CommandError as error:
@@ -91,14 +91,14 @@ def connect(address: str | None, cpus: float, workers: int | None) -> None:
         ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises what its parts raise
         raise ClusterError(
-            f"no Ray cluster can be reached at {address} ({first_line(error)}); start one by `ray start --head` and see "
-            "`ray status`, or leave --address out for one on this machine"
+            f"no Ray cluster can be reached at {address} ({first_line(error)}); start one by `ray start --head` and "
+            "see `ray status`, or leave --address out for one on this machine"
         ) from error
 
 
 def places(cpus: float, gpus: float) -> int:
     """How many workers the cluster has room for."""
-    have = ray.cluster_resources()
+    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     by_cpu = have.get("CPU", 0.0) / cpus if cpus > 0 else float("inf")
     by_gpu = have.get("GPU", 0.0) / gpus if gpus > 0 else float("inf")
     found = min(by_cpu, by_gpu)
@@ -111,8 +111,8 @@ def places(cpus: float, gpus: float) -> int:
 
 
 def actor(cpus: float, gpus: float, *arguments: Any) -> Any:
-    """A worker somewhere in the cluster. It comes back when it dies, on another machine where its own is gone; what it was
-    at is given out anew by the scheduler, which has to know of the death, and not by Ray."""
+    """A worker somewhere in the cluster. It comes back when it dies, on another machine where its own is gone; what it
+    was at is given out anew by the scheduler, which has to know of the death, and not by Ray."""
     remote = ray.remote(Worker).options(
         num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=3, max_concurrency=2
     )

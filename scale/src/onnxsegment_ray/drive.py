@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import secrets
@@ -345,10 +346,8 @@ class Driver:
 
     def _end(self, mosaics: Sequence[Mosaic]) -> None:
         for path in self._tokens:
-            try:
+            with contextlib.suppress(OSError):
                 os.remove(path)
-            except OSError:
-                pass
         if ray.is_initialized():
             ray.shutdown()
         report, scheduler = self.report, self.scheduler

@@ -1,6 +1,7 @@
 """Who does which cells next.
 
-No clock, no process and no Ray in here: the driver and the simulation hand in what happens and when, and ask what to do.
+No clock, no process and no Ray in here: the driver and the simulation hand in what happens and when, and ask what to
+do.
 """
 
 from __future__ import annotations
@@ -312,8 +313,8 @@ class Scheduler:
             self._look_for_end(running.task.mosaic)
 
     def task_lost(self, number: int, now: float, log: str = "") -> None:
-        """The worker of a task died, for which any of its open cells may be to blame: they come again in smaller groups,
-        and after that one by one, until one is known for certain."""
+        """The worker of a task died, for which any of its open cells may be to blame: they come again in smaller
+        groups, and after that one by one, until one is known for certain."""
         running = self._running.pop(number, None)
         if running is None:
             return
@@ -389,9 +390,9 @@ class Scheduler:
         """Has a mosaic finished when its last part is there. One of which cells were set aside lacks them."""
         state = self._states[mosaic]
         lacks = any(aside.mosaic == mosaic for aside in self.aside)
-        if self.assemble and not (state.open or state.finished or state.finishing or state.given_up or lacks):
-            if mosaic not in self._to_finish:
-                self._to_finish.append(mosaic)
+        is_through = not (state.open or state.finished or state.finishing or state.given_up or lacks)
+        if self.assemble and is_through and mosaic not in self._to_finish:
+            self._to_finish.append(mosaic)
 
     def is_finished(self, mosaic: int) -> bool:
         """Whether the raster is there."""
