@@ -22,8 +22,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"onnxsegment-ray {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True)
 
+    # Settings of the elements have names of their own, which must not be taken for short forms of the options here.
     run = verbs.add_parser(
-        "run", help="segment rasters over a cluster",
+        "run", help="segment rasters over a cluster", allow_abbrev=False,
         epilog="Every other --NAME VALUE is a setting of the elements, as `onnxsegment run --help` lists them: "
         "--tta d4, --merge gmean, --blend crop, --execution-provider cuda, ...",
     )
@@ -32,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "-m", "--model", metavar="MODEL", nargs="+", action="extend", default=[], help="ONNX files or patterns"
     )
-    run.add_argument("--address", help="of a running cluster, such as auto, HOST:6379 or ray://HOST:10001")
+    run.add_argument(
+        "--address", help="of a running cluster, such as auto or HOST:6379 (default: RAY_ADDRESS, else a cluster on this machine)"
+    )
     run.add_argument("--workers", metavar="N", type=int, help="workers (default: as many as the cluster has room for)")
     run.add_argument("--cpus-per-worker", metavar="N", type=float, default=1.0, help="(default: 1)")
     run.add_argument("--gpus-per-worker", metavar="N", type=float, default=0.0, help="(default: 0; 0.5 shares one)")
@@ -82,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(known: argparse.Namespace, others: dict[str, str]) -> int:
     from .cluster import ClusterError
-    from .drive import Driver, Request, expand
+    from .drive import Driver, Request, State, expand
+    from .metrics import Metrics
     from .process import CommandError
     from .show import Progress, gantt
 
@@ -95,7 +99,7 @@ def run(known: argparse.Namespace, others: dict[str, str]) -> int:
         return fail(f"--workers {known.workers}: use 1 or more")
     if known.no_assemble:
         if not output.endswith((".tif", ".tiff", ".vrt")):
-            return fail("--no-assemble is for one mosaic: name it -o NAME.vrt; scenes are small enough to be made whole")
+            return fail("--no-assemble is for one mosaic, -o NAME.vrt; scenes are small enough to be made whole")
         output = output.rsplit(".", 1)[0] + ".vrt"
     driver = None
     try:
@@ -104,7 +108,13 @@ def run(known: argparse.Namespace, others: dict[str, str]) -> int:
             command=shlex.split(known.command), address=known.address, workers=known.workers,
             cpus=known.cpus_per_worker, gpus=known.gpus_per_worker, task_seconds=known.task_seconds,
         )
-        driver = Driver(request, progress.show, progress.say)
+        metrics = Metrics(output)
+
+        def show(state: State) -> None:
+            progress.show(state)
+            metrics.show(state)
+
+        driver = Driver(request, show, progress.say)
         report = driver.run()
     except (CommandError, ClusterError) as error:
         progress.end()
@@ -139,8 +149,8 @@ def run(known: argparse.Namespace, others: dict[str, str]) -> int:
         return INTERRUPTED
     if report.aside:
         print(
-            f"onnxsegment-ray: {report.finished_rasters} of {report.mosaics} rasters were made; finished parts are kept: "
-            "run the same command again to try the rest",
+            f"onnxsegment-ray: {report.finished_rasters} of {report.mosaics} rasters were made; finished parts are "
+            "kept: run the same command again to try the rest",
             file=sys.stderr,
         )
         return INCOMPLETE

@@ -11,6 +11,8 @@ import ray
 
 from .process import CommandError, Work, WorkerDied, shared_file, unlike
 
+PATIENCE = 10.0
+"""Seconds in which the head of a cluster has to take a connection."""
 STARTS = 3
 """How often Ray is tried on this machine: a busy one may be too slow for its patience."""
 
@@ -66,20 +68,37 @@ class Worker:
             self._work.cancel(job)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def answers(address: str) -> str | None:
+    """What is wrong with a cluster's address, before Ray tries it, which goes on trying for a quarter of an hour; None
+    where somebody listens there."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address in ("auto", "local"):
+        return None
+    if not colon or not port.isdigit():
+        return "it is not HOST:PORT"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        return first_line(error)
+    return None
+
+
 def connect(address: str | None, cpus: float, workers: int | None) -> None:
-    """Joins the cluster at ``address``, or starts one on this machine."""
+    """Joins the cluster at ``address``, or at RAY_ADDRESS, as Ray's own programs do; else starts one on this machine."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+    address = address or os.environ.get("RAY_ADDRESS") or None
     if address is None:
         need = max(1, int(cpus * workers + 0.999)) if workers else None
         # A machine may be given more workers than it has cores: they are shared then.
         for left in reversed(range(STARTS)):
             try:
-                ray.init(num_cpus=max(need or 0, os.cpu_count() or 1), **quiet)
+                # Not one that happens to run here.
+                ray.init(address="local", num_cpus=max(need or 0, os.cpu_count() or 1), **quiet)
                 return
             except Exception as error:  # Ray raises what its parts raise
                 ray.shutdown()
@@ -87,13 +106,21 @@ def connect(address: str | None, cpus: float, workers: int | None) -> None:
                     raise ClusterError(
                         f"Ray does not start on this machine ({first_line(error)}); see /tmp/ray/session_latest/logs"
                     ) from error
-    try:
-        ray.init(address=address, **quiet)
-    except Exception as error:  # Ray raises what its parts raise
-        raise ClusterError(
-            f"no Ray cluster can be reached at {address} ({first_line(error)}); start one by `ray start --head` and "
-            "see `ray status`, or leave --address out for one on this machine"
-        ) from error
+    wrong = answers(address)
+    if wrong is None:
+        # One try of Ray's takes forty seconds, and twenty are its default.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+        try:
+            ray.init(address=address, **quiet)
+            return
+        # Ray raises what its parts raise, and leaves the program where nobody but itself should speak.
+        except (Exception, SystemExit) as error:
+            ray.shutdown()
+            wrong = first_line(error)
+    raise ClusterError(
+        f"no Ray cluster can be reached at {address} ({wrong}); start one by `ray start --head` and see `ray status`, or "
+        "leave --address out for one on this machine"
+    )
 
 
 def places(cpus: float, gpus: float) -> int:
