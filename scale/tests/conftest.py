@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Ray reads these when it is loaded. Others on this machine have no part in the tests' cluster; and a machine that is gone
-# is missed sooner than in a real network.
-os.environ["RAY_AUTH_MODE"] = "token"
-os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-os.environ["RAY_health_check_period_ms"] = "1000"
-os.environ["RAY_metrics_report_interval_ms"] = "1000"
+# Ray reads these when it is loaded. Others on this machine have no part in the tests' cluster; and a machine that is
+# gone is missed sooner than in a real network.
+os.environ.update(
+    RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_health_check_period_ms="1000",
+    RAY_metrics_report_interval_ms="1000",
+)
 
 SETTINGS = {"tta": "flips", "tile-size": "128", "overlap": "32", "part-size": "64,64"}
 
@@ -98,10 +98,8 @@ class Node:
 
     def stop(self) -> None:
         self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            pass
         self.kill()
 
 

@@ -34,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
         "-m", "--model", metavar="MODEL", nargs="+", action="extend", default=[], help="ONNX files or patterns"
     )
     run.add_argument(
-        "--address", help="of a running cluster, such as auto or HOST:6379 (default: RAY_ADDRESS, else a cluster on this machine)"
+        "--address",
+        help="of a running cluster, such as auto or HOST:6379 (default: RAY_ADDRESS, else a cluster on this machine)",
     )
     run.add_argument("--workers", metavar="N", type=int, help="workers (default: as many as the cluster has room for)")
     run.add_argument("--cpus-per-worker", metavar="N", type=float, default=1.0, help="(default: 1)")

@@ -16,6 +16,8 @@ PATIENCE = 10.0
 STARTS = 3
 """How often Ray is tried on this machine: a busy one may be too slow for its patience."""
 
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+
 
 class ClusterError(Exception):
     """A cluster that cannot be reached, or that has no place for workers."""
@@ -89,38 +91,44 @@ def answers(address: str) -> str | None:
 
 
 def connect(address: str | None, cpus: float, workers: int | None) -> None:
-    """Joins the cluster at ``address``, or at RAY_ADDRESS, as Ray's own programs do; else starts one on this machine."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    if address is None:
-        need = max(1, int(cpus * workers + 0.999)) if workers else None
-        # A machine may be given more workers than it has cores: they are shared then.
-        for left in reversed(range(STARTS)):
-            try:
-                # Not one that happens to run here.
-                ray.init(address="local", num_cpus=max(need or 0, os.cpu_count() or 1), **quiet)
-                return
-            except Exception as error:  # Ray raises what its parts raise
-                ray.shutdown()
-                if left == 0:
-                    raise ClusterError(
-                        f"Ray does not start on this machine ({first_line(error)}); see /tmp/ray/session_latest/logs"
-                    ) from error
+    """Joins the cluster at ``address``, or at RAY_ADDRESS, as Ray's own programs do; else starts one on this machine.
+
+    Raises ``ClusterError``."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        return start(cpus, workers)
     wrong = answers(address)
     if wrong is None:
         # One try of Ray's takes forty seconds, and twenty are its default.
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **QUIET)
             return
-        # Ray raises what its parts raise, and leaves the program where nobody but itself should speak.
+        # Ray raises what its parts raise, and leaves the program where it should leave that to others.
         except (Exception, SystemExit) as error:
             ray.shutdown()
             wrong = first_line(error)
     raise ClusterError(
-        f"no Ray cluster can be reached at {address} ({wrong}); start one by `ray start --head` and see `ray status`, or "
-        "leave --address out for one on this machine"
+        f"no Ray cluster can be reached at {address} ({wrong}); start one by `ray start --head` and see `ray status`, "
+        "or leave --address out for one on this machine"
     )
+
+
+def start(cpus: float, workers: int | None) -> None:
+    """A cluster of this machine alone, which ends with the program."""
+    need = max(1, int(cpus * workers + 0.999)) if workers else None
+    # A machine may be given more workers than it has cores: they are shared then.
+    for left in reversed(range(STARTS)):
+        try:
+            # Not one that happens to run here.
+            ray.init(address="local", num_cpus=max(need or 0, os.cpu_count() or 1), **QUIET)
+            return
+        except Exception as error:  # Ray raises what its parts raise
+            ray.shutdown()
+            if left == 0:
+                raise ClusterError(
+                    f"Ray does not start on this machine ({first_line(error)}); see /tmp/ray/session_latest/logs"
+                ) from error
 
 
 def places(cpus: float, gpus: float) -> int:
