@@ -1,4 +1,4 @@
-"""``onnxsegment-ray``: ``run`` and ``simulate``."""
+"""``onnxsegment-ray``: ``run``, ``simulate`` and ``cost``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import __version__
+from .cost import Work
 
 INCOMPLETE = 3
 INTERRUPTED = 130
@@ -53,8 +54,34 @@ def parser() -> argparse.ArgumentParser:
     simulate.add_argument("--workers", metavar="N,N,...", default="1,2,4,8,16,32,64,128,256")
     simulate.add_argument("--tile-seconds", type=float, help="seconds of a tile (default: as measured)")
     simulate.add_argument("--rounds", type=int, default=3, help="runs that are averaged (default: 3)")
-    simulate.add_argument("--plot", metavar="PNG")
-    simulate.add_argument("--json", action="store_true")
+    simulate.add_argument("--plot", metavar="PNG", help="draw it")
+    simulate.add_argument("--json", action="store_true", help="print it as JSON")
+
+    cost = verbs.add_parser(
+        "cost", help="hours, storage and requests of a large area, from your own rates",
+        epilog="Inferred pixels x passes / rate is the time of a worker. `onnxsegment bench MODEL` prints the rate of "
+        "a machine: MP/s, for one model and no transform. Bytes are those of a pixel as it is stored.",
+    )
+    usual = Work(1.0, 1.0, 1.0)
+    cost.add_argument("--area", metavar="KM2", type=float, help="square kilometres")
+    cost.add_argument("--resolution", metavar="M", type=float, help="metres of a pixel")
+    cost.add_argument("--rate", metavar="MP/S", type=float, help="a worker's million pixels a second, one pass")
+    cost.add_argument("--plans", action="store_true", help="print the plans of docs/scale.md instead")
+    cost.add_argument("--models", metavar="N", type=int, default=1, help="(default: 1)")
+    cost.add_argument("--transforms", metavar="N", type=int, default=1, help="flips 4, d4 8 (default: 1)")
+    cost.add_argument("--workers", metavar="N", type=int, default=usual.workers, help="(default: %(default)s)")
+    cost.add_argument("--efficiency", type=float, default=usual.efficiency, help="(default: %(default)s)")
+    cost.add_argument("--tile", type=int, default=usual.tile, help="(default: %(default)s)")
+    cost.add_argument("--overlap", type=int, default=usual.overlap, help="(default: %(default)s)")
+    cost.add_argument("--side", type=int, default=usual.side, help="of a mosaic, in pixels (default: %(default)s)")
+    for name in ("source", "part", "mask"):
+        own = getattr(usual, f"{name}_bytes")
+        cost.add_argument(f"--{name}-bytes", metavar="B", type=float, default=own, help="(default: %(default)s)")
+    cost.add_argument(
+        "--assembly", metavar="MP/S", type=float, default=usual.assembly, help="making rasters (default: %(default)s)"
+    )
+    cost.add_argument("--price", type=float, help="of a worker's hour")
+    cost.add_argument("--json", action="store_true", help="print it as JSON")
     return top
 
 
@@ -77,10 +104,10 @@ def settings(words: Sequence[str]) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     known, others = parser().parse_known_args(arguments)
-    if known.verb == "simulate":
+    if known.verb != "run":
         if others:
             parser().error(f"unrecognized arguments: {' '.join(others)}")
-        return simulate(known)
+        return simulate(known) if known.verb == "simulate" else cost(known)
     return run(known, settings(others))
 
 
@@ -200,6 +227,29 @@ def simulate(known: argparse.Namespace) -> int:
             f"{row['workers']:7} {row['seconds'] / 60:9.1f} {row['efficiency']:11.3f} {row['of_one_process']:15.3f} "
             f"{row['tasks']:7.0f} {row['copies']:7.0f} {row['deaths']:7.1f}"
         )
+    return 0
+
+
+def cost(known: argparse.Namespace) -> int:
+    from .cost import PLANS, cost, table
+
+    if known.plans:
+        print(table(PLANS))
+        return 0
+    numbers = ("area", "resolution", "rate", "models", "transforms", "workers", "efficiency", "side", "assembly")
+    for name in numbers:
+        if getattr(known, name) is None:
+            return fail(f"cost needs --{name}")
+        if not getattr(known, name) > 0:
+            return fail(f"--{name} {getattr(known, name)}: use a number above 0")
+    if not 0 <= known.overlap < known.tile:
+        return fail(f"--overlap {known.overlap}: has to be below --tile, {known.tile}")
+    work = Work(
+        known.area, known.resolution, known.rate, known.models * known.transforms, known.workers, known.efficiency,
+        known.tile, known.overlap, side=known.side, source_bytes=known.source_bytes, part_bytes=known.part_bytes,
+        mask_bytes=known.mask_bytes, assembly=known.assembly, price=known.price,
+    )
+    print(json.dumps(cost(work), indent=1) if known.json else table({"plan": work}))
     return 0
 
 
