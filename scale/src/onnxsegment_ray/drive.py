@@ -285,7 +285,7 @@ class Driver:
             case "process":
                 place.process = told["process"]
             case "part":
-                self.scheduler.cell_finished(task.number, told["cell"])
+                self.scheduler.cell_finished(task.number, told["cell"], now)
             case "warning":
                 if told["text"] not in self._warned:
                     self._warned.add(told["text"])

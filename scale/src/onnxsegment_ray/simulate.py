@@ -128,7 +128,8 @@ def simulate(
     def settle(until: float) -> None:
         for number, cells in foretold.items():
             while cells and cells[0][0] <= until:
-                scheduler.cell_finished(number, cells.popleft()[1])
+                when, cell = cells.popleft()
+                scheduler.cell_finished(number, cell, when)
 
     def note(task: Task, now: float, how: str) -> None:
         worker, since = begun.pop(task.number)
