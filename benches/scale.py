@@ -162,22 +162,23 @@ def run(source: Path, output: Path, model: str, workers: int = 2, **settings: st
         inputs=[str(source)], output=str(output), models=[model],
         settings={"tile-size": str(TILE), "overlap": str(OVERLAP), **settings}, command=[COMMAND], workers=workers,
     )
-    return Driver(asked, lambda _: None, print).run()
+    return Driver(asked, lambda _: None, lambda _: None).run()
 
 
 def assembly() -> None:
     """How long the last raster takes from its last part on."""
     folder = fresh("assembly")
-    print("| pixels | output | run, s | of which making the raster, s | million pixels/s of that | size |")
-    print("|---|---|---|---|---|---|")
+    print("| pixels | output | run, s | of which making the raster, s | million pixels/s of that | tiles | size |")
+    print("|---|---|---|---|---|---|---|")
     for side in (8192, 16_384):
         for name in ("mask.tif", "mask.vrt"):
             report = run(raster(side), folder / name, MODEL)
             assert report.is_whole, report.aside
-            size = (folder / name).stat().st_size / 1e6
+            files = [f for f in (folder / f"{name}.parts").glob("*.tif")] or [folder / name]
+            size = sum(f.stat().st_size for f in files) / 1e6
             print(
                 f"| {side} × {side} | `{name}` | {report.seconds:.1f} | {report.assembly_seconds:.2f} | "
-                f"{report.pixels / 1e6 / report.assembly_seconds:.0f} | {size:.2f} MB |",
+                f"{report.pixels / 1e6 / report.assembly_seconds:.0f} | {report.tiles} | {size:.2f} MB |",
                 flush=True,
             )
             shutil.rmtree(folder)
