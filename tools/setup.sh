@@ -195,7 +195,8 @@ install_scale() {
     die "no virtual environment could be made (Python's message is above)." "On Debian: apt-get install python3-venv"
   }
   local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --no-cache-dir --only-binary=:all:)
-  { "${pip[@]}" --requirement scale/requirements.txt && "${pip[@]}" --no-deps --editable scale; } </dev/null >"$tmp/pip.log" 2>&1 || {
+  { "${pip[@]}" --requirement scale/requirements.txt && "${pip[@]}" --no-deps --no-build-isolation --editable scale; } \
+    </dev/null >"$tmp/pip.log" 2>&1 || {
     cat "$tmp/pip.log" >&2
     die "Ray could not be installed (pip's message is above)." \
       "Check the network and pip's settings, then run \`make setup SCALE=1\` again. Ray has no wheels for all machines and" \

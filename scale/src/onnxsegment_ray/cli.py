@@ -143,6 +143,7 @@ def run(known: argparse.Namespace, others: dict[str, str]) -> int:
             metrics.show(state)
 
         driver = Driver(request, show, progress.say)
+        progress.wait("planning, and looking for workers …")
         report = driver.run()
     except (CommandError, ClusterError) as error:
         progress.end()
@@ -192,13 +193,15 @@ def summary(what: str, report: Any) -> str:
     from .show import clock
 
     text = f"{what}: {report.finished_cells} cells, {report.pixels / 1e6:.2f} MP in {clock(report.seconds)}"
-    text += f" by {report.workers} workers"
+    text += " by 1 worker" if report.workers == 1 else f" by {report.workers} workers"
     if report.done_before:
         text += f"; {report.done_before} were there before"
     if report.empty:
         text += f"; {report.empty} without data"
     if report.retries:
-        text += f"; {report.retries} tasks given out again, {report.repeated_cells} cells done twice"
+        tasks = "1 task" if report.retries == 1 else f"{report.retries} tasks"
+        cells = {0: "no cell", 1: "1 cell"}.get(report.repeated_cells, f"{report.repeated_cells} cells")
+        text += f"; {tasks} given out again, {cells} done twice"
     return text
 
 

@@ -60,6 +60,12 @@ class Progress:
         print(f"\r\x1b[K{bar}{text[: width - len(bar) - 1]}", end="", file=sys.stderr, flush=True)
         self._is_open = True
 
+    def wait(self, text: str) -> None:
+        """Shows what is going on before there is anything to count."""
+        if self._bar and not self._quiet:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+            self._is_open = True
+
     def say(self, text: str) -> None:
         self.end()
         print(f"onnxsegment-ray: {text}", file=sys.stderr, flush=True)
@@ -74,12 +80,12 @@ def words(state: State) -> str:
     speed = state.pixels / 1e6 / state.seconds if state.seconds > 0 else 0.0
     parts = [f"{state.cells} of {state.total} cells", f"{speed:.2f} MP/s"]
     if state.finishing:
-        parts.append(f"{state.finishing} rasters being made")
+        parts.append("a raster is being made" if state.finishing == 1 else f"{state.finishing} rasters are being made")
     elif state.left is not None and state.cells < state.total:
         parts.append(f"{clock(state.left)} to go")
     parts.append(f"{state.alive} of {state.workers} workers")
     if state.retries:
-        parts.append(f"{state.retries} retries")
+        parts.append("1 retry" if state.retries == 1 else f"{state.retries} retries")
     return ", ".join(parts)
 
 
