@@ -52,12 +52,14 @@ test: build ## run all tests; needs no network once `make setup` has run
 scale: build ## run all tests of scale/, with 20 workers and 5 drivers killed (minutes; needs `make setup SCALE=1`)
 	ONNXSEGMENT_KILLS=20 scale/tests/run.sh
 
-lint: setup ## check formatting, clippy and the documentation
+lint: setup ## check formatting, clippy and the documentation; of scale/ types and style
 	@$(CARGO) fmt --version >/dev/null && $(CARGO) clippy --version >/dev/null || \
 	  { echo 'lint: rustfmt and clippy are needed: rustup component add rustfmt clippy' >&2; exit 1; }
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps $(CARGOFLAGS)
+	@[ ! -e .cache/scale/installed.txt ] || { cd scale && PATH=$$PWD/../.cache/scale/bin:$$PATH && \
+	  ruff check --config pyproject.toml . ../benches/scale.py && mypy src tests ../benches/scale.py; }
 
 docs: setup ## write docs/elements/ anew, from what the elements register
 	UPDATE_DOCS=1 $(CARGO) test --quiet $(CARGOFLAGS) --test docs elements

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+
 from onnxsegment_ray.cluster import actor, connect
 from onnxsegment_ray.drive import Driver, Report, Request
 from onnxsegment_ray.process import Work, plan

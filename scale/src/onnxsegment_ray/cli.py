@@ -223,7 +223,7 @@ def simulate(known: argparse.Namespace) -> int:
     if known.json:
         print(json.dumps(found, indent=1))
         return 0
-    print(f"{found['cells']} cells; a tile takes {found['world']['tile_seconds']['mean']:.3g} s on average")
+    print(f"{found['cells']:,} cells; a tile takes {found['world']['tile_seconds']['mean']:.3g} s on average")
     print("workers   minutes  efficiency  of one process   tasks  copies  deaths")
     for row in found["rows"]:
         print(

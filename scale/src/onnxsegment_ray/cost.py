@@ -24,8 +24,8 @@ class Work:
     passes: int = 1
     """Models times transforms."""
     workers: int = 64
-    efficiency: float = 0.95
-    """Of one worker's speed times N, as the simulation has it."""
+    efficiency: float = 0.75
+    """Of an undisturbed process that runs every tile once, times N, as the simulation has it."""
     tile: int = 1024
     overlap: int = 64
     cell: tuple[int, int] = (4096, 512)

@@ -153,7 +153,8 @@ def efficiency(study: dict[str, Any], path: str) -> None:
     right.axhline(0.95, color=GREY, linestyle=":", linewidth=1)
     right.annotate("0.95", (workers[0], 0.95), textcoords="offset points", xytext=(-4, 4), fontsize=8, color="#495057")
     low = min(row["of_one_process"] for row in rows)
-    right.set(xscale="log", ylabel="efficiency", ylim=(max(0.0, math.floor(low * 10 - 0.5) / 10), 1.02))
+    high = max(row["efficiency"] for row in rows)
+    right.set(xscale="log", ylabel="efficiency", ylim=(max(0.0, math.floor(low * 10 - 0.5) / 10), high + 0.03))
     right.set_title("Efficiency (the axis does not begin at 0)" if right.get_ylim()[0] > 0 else "Efficiency")
     for axes in (left, right):
         axes.set_xlabel("workers")
