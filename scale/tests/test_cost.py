@@ -43,7 +43,7 @@ def test_tiles_and_cells_are_those_of_the_lattice() -> None:
 
 def test_figures_are_written_for_people() -> None:
     assert [number(n) for n in (0.5, 12.34, 12_345, 4.1e6, 1.49e12)] == [
-        "0.5", "12.3", "12,345", "4.1 million", "1.49 million million",
+        "0.5", "12.3", "12,345", "4.1 million", "1.49 × 10¹²",
     ]
     assert [size(n) for n in (900, 2.5e9, 6e12)] == ["900 B", "2.5 GB", "6 TB"]
     assert [time(n) for n in (30, 3600, 3 * 86_400, 3e8)] == ["30 seconds", "60 minutes", "3 days", "9.51 years"]

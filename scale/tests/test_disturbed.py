@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -88,6 +89,33 @@ def test_workers_killed_at_random_moments_cost_their_open_cells_only(
         assert max(driver.times.values()) == 1 and len(driver.times) >= CELLS - 4 * len(hits)
         assert report.repeated_cells == 0
     print(f"\n{killed} workers killed in {rounds} runs: {retries} tasks given out again, no cell computed twice")
+
+
+def workers_of_the_tests() -> list[int]:
+    """Processes of ``onnxsegment work`` on the tests' own cluster."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_worker = (process / "cmdline").read_bytes().endswith(b"\0work\0")
+            if is_worker and os.environ["RAY_AUTH_TOKEN"].encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def test_programs_that_read_json_hear_nothing_else_when_an_actor_dies(tmp_path: Path, cluster: Cluster) -> None:
+    output = tmp_path / "mask.tif"
+    driver = subprocess.Popen(line(output, cluster, "--json"), stdout=subprocess.PIPE, text=True)
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(parent(workers_of_the_tests()[0]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    when(lambda: len(parts(output)) > 5, kill)
+    said, _ = driver.communicate(timeout=120)
+    told = [json.loads(text) for text in said.splitlines()]
+    assert killed and driver.returncode == 0
+    assert told[-1]["event"] == "done" and told[-1]["retries"] >= 1
 
 
 def test_a_killed_actor_comes_back(tmp_path: Path, expected: bytes, cluster: Cluster) -> None:

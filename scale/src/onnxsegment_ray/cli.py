@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -144,7 +146,9 @@ def run(known: argparse.Namespace, others: dict[str, str]) -> int:
 
         driver = Driver(request, show, progress.say)
         progress.wait("planning, and looking for workers …")
-        report = driver.run()
+        # Ray tells of every death there, in words that are not for users, and not for programs that read JSON.
+        with open(os.devnull, "w") as nobody, contextlib.redirect_stdout(nobody):
+            report = driver.run()
     except (CommandError, ClusterError) as error:
         progress.end()
         return fail(str(error))

@@ -93,10 +93,13 @@ def cost(work: Work) -> dict[str, float]:
 
 
 def number(value: float) -> str:
-    """Three digits, with a word for what is large."""
-    for size, word in ((1e12, " million million"), (1e9, " thousand million"), (1e6, " million")):
-        if value >= size:
-            return f"{value / size:.3g}{word}"
+    """Three digits."""
+    if value >= 1e9:
+        mantissa, _, exponent = f"{value:.2e}".partition("e+")
+        power = str(int(exponent)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{float(mantissa):g} × 10{power}"
+    if value >= 1e6:
+        return f"{value / 1e6:.3g} million"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -36,6 +36,8 @@ class Progress:
 
     def __init__(self, as_json: bool, quiet: bool = False) -> None:
         self._json = as_json
+        # Where it is now: while a run goes on, Ray's own words are kept from it.
+        self._output = sys.stdout
         self._quiet = quiet
         self._bar = not as_json and sys.stderr.isatty()
         self._last = 0.0
@@ -47,7 +49,7 @@ class Progress:
             return
         self._last = time.monotonic()
         if self._json:
-            print(json.dumps({"event": "progress", **vars(state)}), flush=True)
+            print(json.dumps({"event": "progress", **vars(state)}), file=self._output, flush=True)
             return
         text = words(state)
         if not self._bar:
