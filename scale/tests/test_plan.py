@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_only_cells_that_are_open_are_to_do() -> None:
 def test_hilberts_curve_visits_every_place_by_single_steps() -> None:
     order = sorted(((x, y) for x in range(16) for y in range(16)), key=lambda p: hilbert(16, *p))
     assert {hilbert(16, x, y) for x, y in order} == set(range(256))
-    assert all(abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in zip(order, order[1:], strict=False))
+    assert all(abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in pairwise(order))
 
 
 def test_pieces_of_the_order_share_more_tiles_than_rows_do() -> None:

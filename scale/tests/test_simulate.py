@@ -8,17 +8,17 @@ from onnxsegment_ray.simulate import World, mosaic, simulate, study
 
 
 def test_up_to_64_workers_are_used_well_on_ten_thousand_cells() -> None:
-    found = study((1, 16, 64), rounds=1)
-    assert [row["workers"] for row in found["rows"]] == [1, 16, 64]
+    found = study((1, 2, 4, 8, 16, 32, 64), rounds=2)
+    assert [row["workers"] for row in found["rows"]] == [1, 2, 4, 8, 16, 32, 64]
     for row in found["rows"]:
         assert row["efficiency"] >= 0.95, found["rows"]
         assert row["set_aside"] == 0
 
 
 def test_workers_that_die_often_cost_time_and_nothing_else() -> None:
-    calm = simulate([mosaic(1000)], 16, World.measured(hours_between_deaths=1e9), seed=3)
-    wild = simulate([mosaic(1000)], 16, World.measured(hours_between_deaths=0.5), seed=3)
-    assert calm.deaths == 0 and wild.deaths >= 1
+    calm = simulate([mosaic(2000)], 16, World.measured(hours_between_deaths=1e9), seed=3)
+    wild = simulate([mosaic(2000)], 16, World.measured(hours_between_deaths=0.1), seed=3)
+    assert calm.deaths == 0 and wild.deaths >= 4
     assert wild.set_aside == 0 and calm.seconds < wild.seconds < 2 * calm.seconds
 
 

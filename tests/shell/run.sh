@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every script in pipelines/, every block of the README and of docs/cookbook.md that is marked ```sh run, and the examples, in
-# a temporary folder, and checks what they write. Prints "ok NAME" or "FAILED NAME" for each, and last "shell: N passed, M failed".
+# Runs every script in pipelines/, every block of the README, of docs/cookbook.md and (where Ray is installed) of docs/scale.md that is
+# marked ```sh run, and the examples, in a temporary folder, and checks what they write. Prints "ok NAME" or "FAILED NAME" for each, and last "shell: N passed, M failed".
 #
 #   tests/shell/run.sh [NAME…]      only these: a script's name, readme-1, cookbook-2, example-c, completions, …
 #
@@ -194,6 +194,9 @@ check_lines() { # every location=out/… of a filesink, by its name and kind
       *.tif) labels "$file" 900 900 733601 || return 1 ;;
     esac
   done < <(grep -oE '(filesink |rastersink |uncertainty-|probability-)(.* )?location=[^ ]+' "$work/lines.sh" | sed 's/.*=//')
+  while read -r file; do
+    labels "$file" 900 900 733601 || return 1
+  done < <(grep -oE '^onnxsegment-ray run [^ ]+ -o out/[^ ]+-mask\.tif' "$work/lines.sh" | sed 's/.* //')
 }
 
 if [ ! -e "$work/out/record.webm" ]; then # for those who ask for single blocks alone
@@ -210,6 +213,11 @@ run_blocks() { # FILE NAME: each block of the file that is marked to run, as NAM
 }
 run_blocks README.md readme
 run_blocks docs/cookbook.md cookbook
+if [ -e .cache/scale/installed.txt ]; then
+  PATH=$repo/.cache/scale/bin:$PATH run_blocks docs/scale.md scale
+else
+  echo "skipped scale-…: Ray is not installed; \`make setup SCALE=1\` does that"
+fi
 
 # ---- examples, completions and manual pages
 

@@ -1,15 +1,18 @@
-"""``onnxsegment-ray``: ``run`` and ``simulate``."""
+"""``onnxsegment-ray``: ``run``, ``simulate`` and ``cost``."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from . import __version__
+from .cost import Work
 
 INCOMPLETE = 3
 INTERRUPTED = 130
@@ -22,8 +25,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"onnxsegment-ray {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True)
 
+    # Settings of the elements have names of their own, which must not be taken for short forms of the options here.
     run = verbs.add_parser(
-        "run", help="segment rasters over a cluster",
+        "run", help="segment rasters over a cluster", allow_abbrev=False,
         epilog="Every other --NAME VALUE is a setting of the elements, as `onnxsegment run --help` lists them: "
         "--tta d4, --merge gmean, --blend crop, --execution-provider cuda, ...",
     )
@@ -32,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "-m", "--model", metavar="MODEL", nargs="+", action="extend", default=[], help="ONNX files or patterns"
     )
-    run.add_argument("--address", help="of a running cluster, such as auto, HOST:6379 or ray://HOST:10001")
+    run.add_argument(
+        "--address",
+        help="of a running cluster, such as auto or HOST:6379 (default: RAY_ADDRESS, else a cluster on this machine)",
+    )
     run.add_argument("--workers", metavar="N", type=int, help="workers (default: as many as the cluster has room for)")
     run.add_argument("--cpus-per-worker", metavar="N", type=float, default=1.0, help="(default: 1)")
     run.add_argument("--gpus-per-worker", metavar="N", type=float, default=0.0, help="(default: 0; 0.5 shares one)")
@@ -49,8 +56,34 @@ def parser() -> argparse.ArgumentParser:
     simulate.add_argument("--workers", metavar="N,N,...", default="1,2,4,8,16,32,64,128,256")
     simulate.add_argument("--tile-seconds", type=float, help="seconds of a tile (default: as measured)")
     simulate.add_argument("--rounds", type=int, default=3, help="runs that are averaged (default: 3)")
-    simulate.add_argument("--plot", metavar="PNG")
-    simulate.add_argument("--json", action="store_true")
+    simulate.add_argument("--plot", metavar="PNG", help="draw it")
+    simulate.add_argument("--json", action="store_true", help="print it as JSON")
+
+    cost = verbs.add_parser(
+        "cost", help="hours, storage and requests of a large area, from your own rates",
+        epilog="Inferred pixels x passes / rate is the time of a worker. `onnxsegment bench MODEL` prints the rate of "
+        "a machine: MP/s, for one model and no transform. Bytes are those of a pixel as it is stored.",
+    )
+    usual = Work(1.0, 1.0, 1.0)
+    cost.add_argument("--area", metavar="KM2", type=float, help="square kilometres")
+    cost.add_argument("--resolution", metavar="M", type=float, help="metres of a pixel")
+    cost.add_argument("--rate", metavar="MP/S", type=float, help="a worker's million pixels a second, one pass")
+    cost.add_argument("--plans", action="store_true", help="print the plans of docs/scale.md instead")
+    cost.add_argument("--models", metavar="N", type=int, default=1, help="(default: 1)")
+    cost.add_argument("--transforms", metavar="N", type=int, default=1, help="flips 4, d4 8 (default: 1)")
+    cost.add_argument("--workers", metavar="N", type=int, default=usual.workers, help="(default: %(default)s)")
+    cost.add_argument("--efficiency", type=float, default=usual.efficiency, help="(default: %(default)s)")
+    cost.add_argument("--tile", type=int, default=usual.tile, help="(default: %(default)s)")
+    cost.add_argument("--overlap", type=int, default=usual.overlap, help="(default: %(default)s)")
+    cost.add_argument("--side", type=int, default=usual.side, help="of a mosaic, in pixels (default: %(default)s)")
+    for name in ("source", "part", "mask"):
+        own = getattr(usual, f"{name}_bytes")
+        cost.add_argument(f"--{name}-bytes", metavar="B", type=float, default=own, help="(default: %(default)s)")
+    cost.add_argument(
+        "--assembly", metavar="MP/S", type=float, default=usual.assembly, help="making rasters (default: %(default)s)"
+    )
+    cost.add_argument("--price", type=float, help="of a worker's hour")
+    cost.add_argument("--json", action="store_true", help="print it as JSON")
     return top
 
 
@@ -73,16 +106,17 @@ def settings(words: Sequence[str]) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     known, others = parser().parse_known_args(arguments)
-    if known.verb == "simulate":
+    if known.verb != "run":
         if others:
             parser().error(f"unrecognized arguments: {' '.join(others)}")
-        return simulate(known)
+        return simulate(known) if known.verb == "simulate" else cost(known)
     return run(known, settings(others))
 
 
 def run(known: argparse.Namespace, others: dict[str, str]) -> int:
     from .cluster import ClusterError
-    from .drive import Driver, Request, expand
+    from .drive import Driver, Request, State, expand
+    from .metrics import Metrics
     from .process import CommandError
     from .show import Progress, gantt
 
@@ -95,7 +129,7 @@ def run(known: argparse.Namespace, others: dict[str, str]) -> int:
         return fail(f"--workers {known.workers}: use 1 or more")
     if known.no_assemble:
         if not output.endswith((".tif", ".tiff", ".vrt")):
-            return fail("--no-assemble is for one mosaic: name it -o NAME.vrt; scenes are small enough to be made whole")
+            return fail("--no-assemble is for one mosaic, -o NAME.vrt; scenes are small enough to be made whole")
         output = output.rsplit(".", 1)[0] + ".vrt"
     driver = None
     try:
@@ -104,8 +138,17 @@ def run(known: argparse.Namespace, others: dict[str, str]) -> int:
             command=shlex.split(known.command), address=known.address, workers=known.workers,
             cpus=known.cpus_per_worker, gpus=known.gpus_per_worker, task_seconds=known.task_seconds,
         )
-        driver = Driver(request, progress.show, progress.say)
-        report = driver.run()
+        metrics = Metrics(output)
+
+        def show(state: State) -> None:
+            progress.show(state)
+            metrics.show(state)
+
+        driver = Driver(request, show, progress.say)
+        progress.wait("planning, and looking for workers …")
+        # Ray tells of every death there, in words that are not for users, and not for programs that read JSON.
+        with open(os.devnull, "w") as nobody, contextlib.redirect_stdout(nobody):
+            report = driver.run()
     except (CommandError, ClusterError) as error:
         progress.end()
         return fail(str(error))
@@ -139,8 +182,8 @@ def run(known: argparse.Namespace, others: dict[str, str]) -> int:
         return INTERRUPTED
     if report.aside:
         print(
-            f"onnxsegment-ray: {report.finished_rasters} of {report.mosaics} rasters were made; finished parts are kept: "
-            "run the same command again to try the rest",
+            f"onnxsegment-ray: {report.finished_rasters} of {report.mosaics} rasters were made; finished parts are "
+            "kept: run the same command again to try the rest",
             file=sys.stderr,
         )
         return INCOMPLETE
@@ -154,13 +197,15 @@ def summary(what: str, report: Any) -> str:
     from .show import clock
 
     text = f"{what}: {report.finished_cells} cells, {report.pixels / 1e6:.2f} MP in {clock(report.seconds)}"
-    text += f" by {report.workers} workers"
+    text += " by 1 worker" if report.workers == 1 else f" by {report.workers} workers"
     if report.done_before:
         text += f"; {report.done_before} were there before"
     if report.empty:
         text += f"; {report.empty} without data"
     if report.retries:
-        text += f"; {report.retries} tasks given out again, {report.repeated_cells} cells done twice"
+        tasks = "1 task" if report.retries == 1 else f"{report.retries} tasks"
+        cells = {0: "no cell", 1: "1 cell"}.get(report.repeated_cells, f"{report.repeated_cells} cells")
+        text += f"; {tasks} given out again, {cells} done twice"
     return text
 
 
@@ -182,13 +227,36 @@ def simulate(known: argparse.Namespace) -> int:
     if known.json:
         print(json.dumps(found, indent=1))
         return 0
-    print(f"{found['cells']} cells; a tile takes {found['world']['tile_seconds']['mean']:.3g} s on average")
+    print(f"{found['cells']:,} cells; a tile takes {found['world']['tile_seconds']['mean']:.3g} s on average")
     print("workers   minutes  efficiency  of one process   tasks  copies  deaths")
     for row in found["rows"]:
         print(
             f"{row['workers']:7} {row['seconds'] / 60:9.1f} {row['efficiency']:11.3f} {row['of_one_process']:15.3f} "
             f"{row['tasks']:7.0f} {row['copies']:7.0f} {row['deaths']:7.1f}"
         )
+    return 0
+
+
+def cost(known: argparse.Namespace) -> int:
+    from .cost import PLANS, cost, table
+
+    if known.plans:
+        print(table(PLANS))
+        return 0
+    numbers = ("area", "resolution", "rate", "models", "transforms", "workers", "efficiency", "side", "assembly")
+    for name in numbers:
+        if getattr(known, name) is None:
+            return fail(f"cost needs --{name}")
+        if not getattr(known, name) > 0:
+            return fail(f"--{name} {getattr(known, name)}: use a number above 0")
+    if not 0 <= known.overlap < known.tile:
+        return fail(f"--overlap {known.overlap}: has to be below --tile, {known.tile}")
+    work = Work(
+        known.area, known.resolution, known.rate, known.models * known.transforms, known.workers, known.efficiency,
+        known.tile, known.overlap, side=known.side, source_bytes=known.source_bytes, part_bytes=known.part_bytes,
+        mask_bytes=known.mask_bytes, assembly=known.assembly, price=known.price,
+    )
+    print(json.dumps(cost(work), indent=1) if known.json else table({"plan": work}))
     return 0
 
 

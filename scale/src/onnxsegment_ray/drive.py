@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import secrets
@@ -294,7 +295,7 @@ class Driver:
             case "process":
                 place.process = told["process"]
             case "part":
-                self.scheduler.cell_finished(task.number, told["cell"])
+                self.scheduler.cell_finished(task.number, told["cell"], now)
             case "warning":
                 if told["text"] not in self._warned:
                     self._warned.add(told["text"])
@@ -355,10 +356,8 @@ class Driver:
 
     def _end(self, mosaics: Sequence[Mosaic]) -> None:
         for path in self._tokens:
-            try:
+            with contextlib.suppress(OSError):
                 os.remove(path)
-            except OSError:
-                pass
         if ray.is_initialized():
             ray.shutdown()
         report, scheduler = self.report, self.scheduler

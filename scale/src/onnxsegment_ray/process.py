@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -108,10 +109,8 @@ class Work:
             pass
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._input.close()
-        except OSError:
-            pass
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

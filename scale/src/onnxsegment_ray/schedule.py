@@ -1,6 +1,7 @@
 """Who does which cells next.
 
-No clock, no process and no Ray in here: the driver and the simulation hand in what happens and when, and ask what to do.
+No clock, no process and no Ray in here: the driver and the simulation hand in what happens and when, and ask what to
+do.
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ from enum import Enum
 from .plan import Mosaic
 
 TASK_SECONDS = 60.0
-"""How long a task is to take: long beside what it costs to begin one, short beside what the loss of one costs."""
+"""How long a task is to take, at least: long beside what it costs to begin one."""
+BORDER = 160
+"""Tiles of a task at least, however long they take, where there is work enough: those on its border are run by its
+neighbours too, and of fewer tiles more lie there. The loss of a worker costs no more, since finished cells are kept."""
 STRIKES = 3
 """How many workers a cell may take with it."""
 READS = 6
 """How often a source that cannot be read is tried, at doubling distances from one second on."""
 HELP = 5.0
 """An idle worker takes cells of another one's task that has so many seconds to go."""
-SHARES = 0.7
+SHARES = 0.4
 """Towards the end, an equal share of what is left over a task."""
 LEAST = 8
 """Cells of a task at least, since few cells share few tiles."""
+FULL = 0.6, 1.25
+"""A task is as long as is wanted, times what lies between these: it ends where its cells share most tiles."""
 RECENT = 50
 """Tasks that the speed is measured on."""
 
@@ -84,6 +90,10 @@ class _Running:
     open: set[int]
     helped: set[int] = field(default_factory=set)
     """Cells of it that others were given too."""
+    done: int = 0
+    """Cells that this worker itself has finished."""
+    heard: float | None = None
+    """When it last did."""
 
 
 @dataclass
@@ -203,25 +213,33 @@ class Scheduler:
             # A square, to measure by.
             most, at_least = 0.0, high
         else:
-            most, at_least = min(self.seconds * speed, self._left / (SHARES * self.workers)), min(high, LEAST)
+            each = self._left / self.workers
+            most = min(max(self.seconds * speed, min(BORDER, each / 2)), each / SHARES)
+            at_least = min(high, LEAST)
         tiles: set[int] = set()
-        cells: list[int] = []
         # What is left over would not be worth a task.
         whole = speed is not None and state.cost <= 1.25 * most
         before = len(state.queue)
-        while state.queue:
-            more = tiles.union(plan.tiles(state.queue[0]))
-            if not whole and len(cells) >= at_least and len(more) > most:
+        # How many cells, and their tiles. The queue's curve fills square after square: at their ends, cells share most.
+        count, cost, best = 0, 0, math.inf
+        for k, cell in enumerate(state.queue, 1):
+            tiles.update(plan.tiles(cell))
+            if whole or k <= at_least or len(tiles) < FULL[0] * most:
+                count, cost = k, len(tiles)
+                continue
+            if len(tiles) > FULL[1] * most:
                 break
-            tiles = more
-            cells.append(state.queue.popleft())
+            each = len(tiles) / k
+            if each < best or (each == best and len(tiles) <= most):
+                count, cost, best = k, len(tiles), each
+        cells = [state.queue.popleft() for _ in range(count)]
         used = state.cost * len(cells) / before
         state.cost -= used
         self._left = max(0.0, self._left - used)
         # Of a mosaic that is one task, one worker does all.
         finish = self.assemble and len(cells) == len(state.open)
         state.finishing |= finish
-        return Task(self._number(), mosaic, tuple(sorted(cells)), len(tiles), finish)
+        return Task(self._number(), mosaic, tuple(sorted(cells)), cost, finish)
 
     def _help(self, worker: str, now: float) -> Task | None:
         """Cells that another worker has, but will not come to for long: the last half of them. Whoever is first with a
@@ -244,9 +262,9 @@ class Scheduler:
     def _remaining(self, running: _Running, now: float) -> float:
         """Seconds that a task still takes: by what it has done, and before that by what others took."""
         speed, elapsed = self.speed, now - running.since
-        done = 1.0 - len(running.open) / max(1, len(running.task.cells))
-        if done > 0.1:
-            return elapsed * (1.0 - done) / done
+        silent = now - (running.heard if running.heard is not None else running.since)
+        if running.done > 0.1 * len(running.task.cells):
+            return max(elapsed / running.done * len(running.open), silent)
         return max(running.task.cost / speed - elapsed, elapsed) if speed else 0.0
 
     def _number(self) -> int:
@@ -260,12 +278,14 @@ class Scheduler:
 
     # ---- what happened
 
-    def cell_finished(self, number: int, cell: int) -> None:
+    def cell_finished(self, number: int, cell: int, now: float) -> None:
         """A part is there."""
         running = self._running.get(number)
         if running is None:
             return
         running.open.discard(cell)
+        running.done += 1
+        running.heard = now
         state = self._states[running.task.mosaic]
         if cell not in state.open:
             self.repeated += 1
@@ -312,8 +332,8 @@ class Scheduler:
             self._look_for_end(running.task.mosaic)
 
     def task_lost(self, number: int, now: float, log: str = "") -> None:
-        """The worker of a task died, for which any of its open cells may be to blame: they come again in smaller groups,
-        and after that one by one, until one is known for certain."""
+        """The worker of a task died, for which any of its open cells may be to blame: they come again in smaller
+        groups, and after that one by one, until one is known for certain."""
         running = self._running.pop(number, None)
         if running is None:
             return
@@ -389,9 +409,9 @@ class Scheduler:
         """Has a mosaic finished when its last part is there. One of which cells were set aside lacks them."""
         state = self._states[mosaic]
         lacks = any(aside.mosaic == mosaic for aside in self.aside)
-        if self.assemble and not (state.open or state.finished or state.finishing or state.given_up or lacks):
-            if mosaic not in self._to_finish:
-                self._to_finish.append(mosaic)
+        is_through = not (state.open or state.finished or state.finishing or state.given_up or lacks)
+        if self.assemble and is_through and mosaic not in self._to_finish:
+            self._to_finish.append(mosaic)
 
     def is_finished(self, mosaic: int) -> bool:
         """Whether the raster is there."""

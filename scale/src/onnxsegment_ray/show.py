@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -13,10 +14,15 @@ from .drive import Event, State
 
 PAUSE = 10.0
 """Seconds between two lines of a log."""
-COLOURS = {
-    "done": "#3b7dd8", "finish": "#2f9e44", "lost": "#d6336c", "death": "#d6336c", "failed": "#e8590c",
-    "dropped": "#adb5bd",
+BLUE, GREEN, RED, ORANGE, GREY = "#3b7dd8", "#2f9e44", "#d6336c", "#e8590c", "#adb5bd"
+HOW = {
+    "done": ("cells finished", BLUE),
+    "finish": ("raster made", GREEN),
+    "lost": ("worker died (×)", RED),
+    "failed": ("source or output failed", ORANGE),
+    "dropped": ("others were first", GREY),
 }
+"""What became of a task: words and a colour."""
 
 
 def clock(seconds: float) -> str:
@@ -30,6 +36,8 @@ class Progress:
 
     def __init__(self, as_json: bool, quiet: bool = False) -> None:
         self._json = as_json
+        # Where it is now: while a run goes on, Ray's own words are kept from it.
+        self._output = sys.stdout
         self._quiet = quiet
         self._bar = not as_json and sys.stderr.isatty()
         self._last = 0.0
@@ -41,7 +49,7 @@ class Progress:
             return
         self._last = time.monotonic()
         if self._json:
-            print(json.dumps({"event": "progress", **vars(state)}), flush=True)
+            print(json.dumps({"event": "progress", **vars(state)}), file=self._output, flush=True)
             return
         text = words(state)
         if not self._bar:
@@ -53,6 +61,12 @@ class Progress:
         bar = f"[{'#' * filled}{'.' * (room - filled)}] " if room >= 5 else ""
         print(f"\r\x1b[K{bar}{text[: width - len(bar) - 1]}", end="", file=sys.stderr, flush=True)
         self._is_open = True
+
+    def wait(self, text: str) -> None:
+        """Shows what is going on before there is anything to count."""
+        if self._bar and not self._quiet:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+            self._is_open = True
 
     def say(self, text: str) -> None:
         self.end()
@@ -68,12 +82,12 @@ def words(state: State) -> str:
     speed = state.pixels / 1e6 / state.seconds if state.seconds > 0 else 0.0
     parts = [f"{state.cells} of {state.total} cells", f"{speed:.2f} MP/s"]
     if state.finishing:
-        parts.append(f"{state.finishing} rasters being made")
+        parts.append("a raster is being made" if state.finishing == 1 else f"{state.finishing} rasters are being made")
     elif state.left is not None and state.cells < state.total:
         parts.append(f"{clock(state.left)} to go")
     parts.append(f"{state.alive} of {state.workers} workers")
     if state.retries:
-        parts.append(f"{state.retries} retries")
+        parts.append("1 retry" if state.retries == 1 else f"{state.retries} retries")
     return ", ".join(parts)
 
 
@@ -94,47 +108,68 @@ def gantt(events: Sequence[Event], path: str) -> None:
     """Who was at what when."""
     pyplot = _pyplot()
     names = sorted({event.worker for event in events}, key=lambda name: int(name.split()[-1]))
-    figure, axes = pyplot.subplots(figsize=(10, max(1.8, 0.9 + 0.28 * len(names))), layout="constrained")
-    seen: set[str] = set()
+    high = max(2.2, 1.5 + 0.22 * len(names))
+    figure, axes = pyplot.subplots(figsize=(10, high), layout="constrained")
+    seen = [how for how in HOW if any(event.how == how for event in events)]
     for event in events:
-        label = {"death": "lost"}.get(event.how, event.how)
-        axes.barh(
-            names.index(event.worker), event.end - event.begin, left=event.begin, height=0.8, linewidth=0.4,
-            edgecolor="white", color=COLOURS.get(event.how, "#868e96"), label=None if label in seen else label,
-        )
-        seen.add(label)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+        row, (_, colour) = names.index(event.worker), HOW[event.how]
+        long = event.end - event.begin
+        axes.barh(row, long, left=event.begin, height=0.7, linewidth=0.6, edgecolor="white", color=colour)
+        if event.how == "lost":
+            axes.plot(event.end, row, marker="x", color="black", markersize=6, markeredgewidth=1.5, clip_on=False)
+    axes.set_yticks(range(len(names)), names, fontsize=9 if len(names) <= 40 else 5)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("seconds since the begin")
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(left=False)
+    axes.grid(axis="x", color="#e9ecef", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    patches = [pyplot.Rectangle((0, 0), 1, 1, color=HOW[how][1]) for how in seen]
+    words = [HOW[how][0] for how in seen]
     if seen:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(seen), frameon=False, fontsize=8)
-    figure.savefig(path, dpi=120)
+        axes.legend(
+            patches, words, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(seen), frameon=False, fontsize=9,
+            borderaxespad=0.2, handlelength=1.2,
+        )
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def efficiency(study: dict[str, Any], path: str) -> None:
     """A study of :func:`onnxsegment_ray.simulate.study`: time and efficiency by workers."""
     pyplot = _pyplot()
-    rows = study["rows"]
+    rows, world = study["rows"], study["world"]
     workers = [row["workers"] for row in rows]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    left.plot(workers, [row["seconds"] / 60 for row in rows], "o-", color="#3b7dd8", label="simulated")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    left.plot(workers, [row["seconds"] / 60 for row in rows], "o-", color=BLUE, label="simulated run")
     first = rows[0]["seconds"] * workers[0] / 60
-    left.plot(workers, [first / n for n in workers], "--", color="#868e96", label="one worker's time over N")
-    left.set(xscale="log", yscale="log", xlabel="workers", ylabel="minutes", title=f"{study['cells']:,} cells")
-    right.plot(workers, [row["efficiency"] for row in rows], "o-", color="#3b7dd8", label="of one worker's speed × N")
+    left.plot(workers, [first / n for n in workers], "--", color=GREY, label="the first one's time, divided evenly")
+    left.set(xscale="log", yscale="log", ylabel="minutes", title="Time")
+    left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    right.plot(workers, [row["efficiency"] for row in rows], "o-", color=BLUE, label="of one worker's speed × N")
     right.plot(
-        workers, [row["of_one_process"] for row in rows], "s-", color="#e8590c",
-        label="of one undisturbed process that runs every tile once",
+        workers, [row["of_one_process"] for row in rows], "s-", color=ORANGE,
+        label="of one process that runs every tile once, undisturbed",
     )
-    right.axhline(0.95, color="#868e96", linestyle=":", linewidth=1)
-    right.set(xscale="log", xlabel="workers", ylim=(0, 1.05), title="efficiency")
+    right.axhline(0.95, color=GREY, linestyle=":", linewidth=1)
+    right.annotate("0.95", (workers[0], 0.95), textcoords="offset points", xytext=(-4, 4), fontsize=8, color="#495057")
+    low = min(row["of_one_process"] for row in rows)
+    high = max(row["efficiency"] for row in rows)
+    right.set(xscale="log", ylabel="efficiency", ylim=(max(0.0, math.floor(low * 10 - 0.5) / 10), high + 0.03))
+    right.set_title("Efficiency (the axis does not begin at 0)" if right.get_ylim()[0] > 0 else "Efficiency")
     for axes in (left, right):
+        axes.set_xlabel("workers")
         axes.set_xticks(workers, [str(n) for n in workers])
         axes.minorticks_off()
+        axes.grid(color="#e9ecef", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, loc="lower left")
-    figure.savefig(path, dpi=120)
+        axes.legend(frameon=False, fontsize=8.5, loc="lower left")
+    hours = world["hours_between_deaths"]
+    figure.suptitle(
+        f"{study['cells']:,} cells of 4096 × 512 pixels; tiles of {world['tile_seconds']['mean']:.2g} s as measured, "
+        f"{world['straggler_share']:.0%} of tasks straggle, a worker dies every {hours:g} hours",
+        fontsize=9.5,
+    )
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)

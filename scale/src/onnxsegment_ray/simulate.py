@@ -32,7 +32,8 @@ class World:
     machine_spread: float = 0.05
     """Standard deviation of the logarithm of a machine's speed."""
     straggler_share: float = 0.01
-    """Share of tasks that straggle: their time is multiplied by a Pareto variable of shape 1.5 from 2 on, at most 20."""
+    """Share of tasks that straggle: their time is multiplied by a Pareto variable of shape 1.5 from 2 on, at most
+    20."""
     hours_between_deaths: float = 8.0
     """Mean of the exponential time to a worker's death."""
     back_after: float = 30.0
@@ -127,7 +128,8 @@ def simulate(
     def settle(until: float) -> None:
         for number, cells in foretold.items():
             while cells and cells[0][0] <= until:
-                scheduler.cell_finished(number, cells.popleft()[1])
+                when, cell = cells.popleft()
+                scheduler.cell_finished(number, cell, when)
 
     def note(task: Task, now: float, how: str) -> None:
         worker, since = begun.pop(task.number)
@@ -186,9 +188,9 @@ def study(
 ) -> dict[str, Any]:
     """Times and efficiencies by the number of workers.
 
-    ``efficiency``: the time of one worker under the same scheduler, over the time of N workers times N. ``of_one_process``:
-    the time that all tiles of the mosaic take when each is run once, on one machine that neither starts nor dies, over the
-    same: what scaling out costs altogether.
+    ``efficiency``: the time of one worker under the same scheduler, over the time of N workers times N.
+    ``of_one_process``: the time that all tiles of the mosaic take when each is run once, on one machine that neither
+    starts nor dies, over the same: what scaling out costs altogether.
     """
     world = world or World.measured()
     of_all = mosaic(cells)
