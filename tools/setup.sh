@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prepares a machine to build, test and run onnxsegment. Run it as often as you like: it installs only what is missing.
 #   tools/setup.sh            (usually through `make setup`)
+#   BROWSER=1                 Chromium too, in which a test looks at the page of `onnxsegment view`; skipped without one
 #   ORT=cpu|gpu               which ONNX Runtime to use; default: the one already chosen, else cpu
 # It needs root or sudo for Debian packages, and pip's access to a Python package index for two downloads.
 # It writes:
@@ -32,6 +33,7 @@ packages=(
   ca-certificates python3 python3-pip unzip                   # pip download, unpacking wheels
   python3-gi gir1.2-gst-plugins-base-1.0                      # examples/appsink.py
 )
+[ "${BROWSER:-}" != 1 ] || packages+=(chromium)
 
 install_packages() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
