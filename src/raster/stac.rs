@@ -97,7 +97,8 @@ fn item(products: &[Product], about: &About, path: &Path) -> std::result::Result
         "processing:lineage": about.lineage,
     });
     // A mask is of the moment that its image shows.
-    let made = || taken::Taken { fields: [("datetime".into(), json!(now))].into_iter().collect(), said_by: MADE.into() };
+    let made =
+        || taken::Taken { fields: [("datetime".into(), json!(now))].into_iter().collect(), said_by: MADE.into() };
     let taken = taken::of(&about.source, path).unwrap_or_else(made);
     properties[SAID_BY] = taken.said_by.into();
     for (name, value) in taken.fields {

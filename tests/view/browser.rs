@@ -60,8 +60,7 @@ fn the_page_draws_tells_compares_and_remembers() {
     let Some(program) = chromium::find() else {
         assert!(std::env::var("BROWSER").as_deref() != Ok("1"), "BROWSER=1, and there is no chromium");
         // Past the test's capture: a test that did not run must be seen.
-        let _ =
-            writeln!(std::io::stderr(), "view: skipped in a browser: there is no chromium; make setup BROWSER=1");
+        let _ = writeln!(std::io::stderr(), "view: skipped in a browser: there is no chromium; make setup BROWSER=1");
         return;
     };
     let folder = folder();

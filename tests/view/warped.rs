@@ -47,7 +47,8 @@ fn value(x: i64, y: i64) -> u8 {
 fn in_degrees(folder: &Path, nodata: Option<f64>) -> (PathBuf, [f64; 6], (usize, usize)) {
     let (lon, lat) = to_degrees()((GROUND[0] + 50.0, GROUND[3] - 40.0));
     let g = [lon, 5.4e-6, 0.0, lat, 0.0, -4.5e-6];
-    let raster = Raster { name: "degrees.tif", size: (300, 260), geotransform: Some(g), crs: 4326, nodata, ..Raster::default() };
+    let raster =
+        Raster { name: "degrees.tif", size: (300, 260), geotransform: Some(g), crs: 4326, nodata, ..Raster::default() };
     let path = raster.write(folder, &[raster.plane(|x, y| if y < 20 { 255 } else { value(x as i64, y as i64) })]);
     (path, g, raster.size)
 }
@@ -62,14 +63,21 @@ fn a_mask_in_degrees_lies_on_an_image_in_metres() {
         let info = server.json("/info");
         assert_eq!(info["layers"][1]["warped"], true);
         let classes = info["layers"][1]["classes"].as_array().unwrap();
-        let of = |v: u8| classes.iter().find(|class| class["value"] == v).unwrap()["colour"].as_str().unwrap().to_string();
+        let of =
+            |v: u8| classes.iter().find(|class| class["value"] == v).unwrap()["colour"].as_str().unwrap().to_string();
         let degrees = to_degrees();
         let expected = |x: usize, y: usize| -> Option<Option<u8>> {
             let at = pixel(g, degrees(ground(GROUND, (x, y))));
             let (column, row) = (at.0.floor() as i64, at.1.floor() as i64);
             let inside = (0..width as i64).contains(&column) && (0..height as i64).contains(&row);
             let held = match row < 20 {
-                true => if nodata.is_some() { None } else { Some(255) },
+                true => {
+                    if nodata.is_some() {
+                        None
+                    } else {
+                        Some(255)
+                    }
+                }
                 false => Some(value(column, row)),
             };
             (!on_edge(at)).then_some(if inside { held } else { None })
@@ -175,7 +183,12 @@ fn probabilities_keep_their_values_and_scale() {
 fn what_cannot_be_brought_onto_the_image_is_refused() {
     let folder = folder();
     let image = picture(folder.path());
-    let elsewhere = Raster { name: "far.tif", geotransform: Some([12.0, 1e-5, 0.0, 48.0, 0.0, -1e-5]), crs: 4326, ..Raster::default() };
+    let elsewhere = Raster {
+        name: "far.tif",
+        geotransform: Some([12.0, 1e-5, 0.0, 48.0, 0.0, -1e-5]),
+        crs: 4326,
+        ..Raster::default()
+    };
     let far = elsewhere.write(folder.path(), &[elsewhere.plane(|_, _| 1u8)]);
     let text = complaint(&[&image, &far], &[]);
     assert!(text.contains("far.tif: ") && (text.contains("lies elsewhere") || text.contains("has no place")), "{text}");

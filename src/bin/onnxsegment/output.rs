@@ -17,7 +17,9 @@ impl Output {
         let wrong = || format!("{} cannot be written", path.display());
         ensure!(path.file_name().is_some() && !path.is_dir(), "{}: it is no name of a file", wrong());
         // Gone again when it is dropped.
-        Temporary::write(&files::parent(path), b"").map_err(|e| anyhow!(files::words_of(&e, path))).with_context(wrong)?;
+        Temporary::write(&files::parent(path), b"")
+            .map_err(|e| anyhow!(files::words_of(&e, path)))
+            .with_context(wrong)?;
         Ok(Output(path.to_path_buf()))
     }
 

@@ -199,7 +199,8 @@ fn whole(path: &Path, bands: Option<Vec<usize>>, nodata: Nodata) -> Result<(Read
 pub fn note_bands(mask: &Path) {
     let bands = catch(|| {
         let raster = gdal::Dataset::open(mask).ok()?;
-        let alpha = |band| raster.rasterband(band).is_ok_and(|b| b.color_interpretation() == ColorInterpretation::AlphaBand);
+        let alpha =
+            |band| raster.rasterband(band).is_ok_and(|b| b.color_interpretation() == ColorInterpretation::AlphaBand);
         Some((1..=raster.raster_count()).filter(|band| !alpha(*band)).count())
     });
     if let Some(bands) = bands.0.filter(|bands| *bands > 1) {

@@ -126,7 +126,10 @@ impl Way {
             }
         });
         made.with_context(|| {
-            format!("is in another coordinate reference system than the image, and GDAL cannot bring it there: {}", said.words())
+            format!(
+                "is in another coordinate reference system than the image, and GDAL cannot bring it there: {}",
+                said.words()
+            )
         })
     }
 
@@ -158,12 +161,8 @@ impl Way {
         let all = (0..=STEPS).flat_map(|i| (0..=STEPS).map(move |j| (share(i) * w, share(j) * h)));
         let found: Vec<_> = self.at(&all.collect::<Vec<_>>()).into_iter().flatten().collect();
         let fold = |of: fn(&(f64, f64)) -> f64, f: fn(f64, f64) -> f64| found.iter().map(of).reduce(f);
-        let bounds = [
-            fold(|p| p.0, f64::min)?,
-            fold(|p| p.1, f64::min)?,
-            fold(|p| p.0, f64::max)?,
-            fold(|p| p.1, f64::max)?,
-        ];
+        let bounds =
+            [fold(|p| p.0, f64::min)?, fold(|p| p.1, f64::min)?, fold(|p| p.0, f64::max)?, fold(|p| p.1, f64::max)?];
         let (x, y) = (w / 2.0, h / 2.0);
         let finer = match self.at(&[(x, y), (x + 1.0, y), (x, y + 1.0)])[..] {
             [Some(a), Some(b), Some(c)] => {
