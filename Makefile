@@ -105,7 +105,8 @@ uninstall: ## remove all of that from there
 deb: share ## make a Debian package for this system in target/debian/ (needs `cargo install cargo-deb`)
 	@$(CARGO) deb --version >/dev/null 2>&1 || \
 	  { echo 'deb: cargo-deb is needed: cargo install cargo-deb --locked' >&2; exit 1; }
-	$(CARGO) deb --no-build --multiarch=foreign --deb-revision "1~$$(. /etc/os-release && echo "$$ID$$VERSION_ID")"
+	@gzip -9nkf "$(SHARE)"/man/*.1
+	$(CARGO) deb --no-build --strip --deb-revision "1~$$(. /etc/os-release && echo "$$ID$$VERSION_ID")"
 
 clean: ## remove target/ and out/
 	$(CARGO) clean
