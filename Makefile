@@ -1,4 +1,5 @@
 # `make` lists the targets. On a new machine: `make demo`, `make test`.
+#   BROWSER=1        `make setup` installs Chromium too, for the test of the viewer's page
 #   ORT=cpu|gpu      ONNX Runtime for CPU or for NVIDIA GPUs (default: the one already chosen, else cpu)
 #   SCALE=1          with setup: install Ray too, with which `make test` tests scale/
 #   CARGOFLAGS=…     more options for cargo build, test, bench, clippy and doc
@@ -107,8 +108,12 @@ uninstall: ## remove all of that from there
 	  "$(BASH_COMPLETION)" "$(ZSH_COMPLETION)" "$(FISH_COMPLETION)"
 	@echo "removed: $(PLUGIN_DIR)/$(PLUGIN) and $(BIN_DIR)/$(COMMAND), with manual pages and completions"
 
-deb: share ## make a Debian package in target/debian/ (needs `cargo install cargo-deb`)
-	$(CARGO) deb --no-build --multiarch=foreign
+# Its version names the system that it is made on and for, such as 0.1.0-1~debian12: GDAL's library has another name in every suite.
+deb: share ## make a Debian package for this system in target/debian/ (needs `cargo install cargo-deb`)
+	@$(CARGO) deb --version >/dev/null 2>&1 || \
+	  { echo 'deb: cargo-deb is needed: cargo install cargo-deb --locked' >&2; exit 1; }
+	@gzip -9nkf "$(SHARE)"/man/*.1
+	$(CARGO) deb --no-build --strip --deb-revision "1~$$(. /etc/os-release && echo "$$ID$$VERSION_ID")"
 
 clean: ## remove target/ and out/
 	$(CARGO) clean

@@ -23,6 +23,15 @@ pub fn words(e: &io::Error) -> String {
     }
 }
 
+/// Why a file cannot be made: the same, and where its folder is not there, which.
+pub fn words_of(e: &io::Error, path: &Path) -> String {
+    let folder = parent(path);
+    match e.kind() == io::ErrorKind::NotFound && !folder.exists() {
+        true => format!("there is no folder {}; make it first", folder.display()),
+        false => words(e),
+    }
+}
+
 /// The same for a library's messages, where one of them says that the disk takes no more: the others follow from it.
 pub fn of_disk(messages: &[String]) -> Option<String> {
     let errors = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG].map(io::Error::from_raw_os_error);

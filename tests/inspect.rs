@@ -91,12 +91,29 @@ fn a_card_that_cannot_be_followed_in_one_thing_is_told_in_all_others() {
     let card = std::fs::read_to_string(root("tests/models/cards/card-null.json")).unwrap();
     let card = card.replace("\"value_scaling\": null", r#""value_scaling": [{"type": "clip-min", "minimum": 0}]"#);
     std::fs::write(folder.path("card.json"), card).unwrap();
-    let told = as_json(&folder, "%/cards/bare.onnx --model-card card.json");
+    let output = folder.run("inspect", "%/cards/bare.onnx --model-card card.json --json");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("of type clip-min"), "{}", text(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let model = &told["models"][0];
     assert_eq!(model["missing"].as_array().unwrap().len(), 1, "{told}");
     assert!(model["missing"][0]["problem"].as_str().unwrap().contains("of type clip-min"), "{told}");
     assert_eq!(fact(model, "activation"), "softmax (model card activation)");
     assert_eq!(model["classes"][1]["name"], "building");
+}
+
+#[test]
+fn a_card_that_cannot_be_read_is_an_error() {
+    let folder = Folder::new("inspect-no-card");
+    std::fs::write(folder.path("card.json"), "{\"type\": \"Feature\"").unwrap();
+    for (card, told) in [("nowhere.json", "nowhere.json"), ("card.json", "card.json"), ("scene.tif", "scene.tif")] {
+        let output = folder.run("inspect", &format!("%/softmax2.onnx --model-card {card}"));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with("onnxsegment: model-card=") && said.contains(told), "{said}");
+        // What the model tells by itself is told all the same.
+        assert!(text(&output.stdout).contains("softmax"), "{}", text(&output.stdout));
+    }
 }
 
 #[test]

@@ -98,6 +98,20 @@ fn a_folder_of_images_becomes_a_folder_of_masks() {
 }
 
 #[test]
+fn what_many_images_lack_is_said_twice_at_most() {
+    let folder = Folder::new("run-warned");
+    std::fs::create_dir(folder.path("images")).unwrap();
+    for name in ["a.tif", "b.tif", "c.tif", "d.tif"] {
+        std::fs::copy(folder.path("scene.tif"), folder.path("images").join(name)).unwrap();
+    }
+    let said = ran(&folder, "images -o masks -m %/sigmoid.onnx");
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("has no coordinate reference system")).collect();
+    assert_eq!(told.len(), 2, "{said}");
+    assert!(told[0].contains("images/a.tif") && !told[0].contains("not said again"), "{said}");
+    assert!(told[1].contains("images/b.tif") && told[1].ends_with("of which this is not said again)"), "{said}");
+}
+
+#[test]
 fn one_bad_image_of_many_does_not_stop_the_others() {
     let folder = Folder::new("run-bad-one");
     std::fs::create_dir(folder.path("images")).unwrap();

@@ -96,6 +96,82 @@ fn a_run_with_three_rasters_has_one_item_that_the_published_schemas_accept() {
     assert_eq!(item["assets"]["uncertainty"]["href"], "./u.tif");
 }
 
+/// Runs over an image and returns the properties of the mask's item.
+fn properties(folder: &Folder, source: &str) -> Value {
+    let out = folder.path("m.tif");
+    let _ = std::fs::remove_file(&out);
+    common::launch(&format!(
+        "rastersrc location={source} ! onnxsegment model-file={{deepness}} ! rastersink location={out}"
+    ))
+    .finish();
+    let item = read(&folder.path("m.json"));
+    assert_eq!(faults(&item), [""; 0]);
+    item["properties"].clone()
+}
+
+fn set_metadata(path: &str, domain: &str, items: &[(&str, &str)]) {
+    let flags = gdal::GdalOpenFlags::GDAL_OF_UPDATE;
+    let mut raster =
+        gdal::Dataset::open_ex(path, gdal::DatasetOptions { open_flags: flags, ..Default::default() }).unwrap();
+    for (name, value) in items {
+        gdal::Metadata::set_metadata_item(&mut raster, name, value, domain).unwrap();
+    }
+    raster.close().unwrap();
+}
+
+#[test]
+fn a_mask_is_of_the_moment_that_its_image_shows() {
+    let _watchdog = common::start();
+    let folder = Folder::new("stac-taken");
+    let source = input(&folder);
+    let told = |properties: &Value| ["datetime", "onnxsegment:datetime_from"].map(|name| properties[name].clone());
+
+    // Nothing says it: STAC wants a time all the same, and the item says which it is.
+    let found = properties(&folder, &source);
+    assert_eq!(found["datetime"], found["created"]);
+    assert_eq!(found["processing:datetime"], found["created"]);
+    assert!(found["onnxsegment:datetime_from"].as_str().unwrap().contains("nothing says when the image was taken"));
+
+    set_metadata(&source, "", &[("TIFFTAG_DATETIME", "2019:05:28 10:11:12")]);
+    let found = properties(&folder, &source);
+    assert_eq!(told(&found), [json!("2019-05-28T10:11:12Z"), json!("TIFFTAG_DATETIME of the image")]);
+    assert_ne!(found["created"], found["datetime"]);
+    assert_eq!(found["processing:datetime"], found["created"]);
+
+    let exif = [("EXIF_DateTimeOriginal", "2019:05:27 09:00:00"), ("EXIF_OffsetTimeOriginal", "+02:00")];
+    set_metadata(&source, "", &exif);
+    assert_eq!(properties(&folder, &source)["datetime"], "2019-05-27T07:00:00Z");
+
+    set_metadata(&source, "IMAGERY", &[("ACQUISITIONDATETIME", "2019-05-26 08:00:00")]);
+    let found = told(&properties(&folder, &source));
+    assert_eq!(found, [json!("2019-05-26T08:00:00Z"), json!("ACQUISITIONDATETIME of the image")]);
+
+    // What is known of an image better than by itself, as a moment or as a span of time.
+    let item = |properties: Value| {
+        let item = json!({"type": "Feature", "stac_version": "1.1.0", "properties": properties});
+        std::fs::write(folder.path("in.json"), item.to_string()).unwrap();
+    };
+    item(json!({"datetime": "2019-05-25T07:00:00.5+01:00"}));
+    let found = told(&properties(&folder, &source));
+    assert_eq!(found, [json!("2019-05-25T06:00:00.5Z"), json!("STAC item in.json")]);
+    let span =
+        json!({"datetime": null, "start_datetime": "2019-05-01T00:00:00Z", "end_datetime": "2019-06-01T00:00:00Z"});
+    item(span.clone());
+    let found = properties(&folder, &source);
+    for name in ["datetime", "start_datetime", "end_datetime"] {
+        assert_eq!(found[name], span[name], "{name}");
+    }
+
+    // An item without a time, no item, and a mask's own time of making tell nothing.
+    item(json!({"datetime": null}));
+    assert_eq!(properties(&folder, &source)["datetime"], "2019-05-26T08:00:00Z");
+    std::fs::write(folder.path("in.json"), "{\"datetime\": \"2001-01-01T00:00:00Z\"").unwrap();
+    assert_eq!(properties(&folder, &source)["datetime"], "2019-05-26T08:00:00Z");
+    let made = "when this item was made; nothing says when the image was taken";
+    item(json!({"datetime": "2001-01-01T00:00:00Z", "onnxsegment:datetime_from": made}));
+    assert_eq!(properties(&folder, &source)["datetime"], "2019-05-26T08:00:00Z");
+}
+
 #[test]
 fn the_schemas_refuse_an_item_that_is_wrong() {
     let _watchdog = common::start();

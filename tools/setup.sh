@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prepares a machine to build, test and run onnxsegment. Run it as often as you like: it installs only what is missing.
 #   tools/setup.sh            (usually through `make setup`)
+#   BROWSER=1                 Chromium too, in which a test looks at the page of `onnxsegment view`; skipped without one
 #   ORT=cpu|gpu               which ONNX Runtime to use; default: the one already chosen, else cpu
 #   SCALE=1                   also what runs over a Ray cluster needs and is tested with (scale/), 0.6 GB
 # It needs root or sudo for Debian packages, and pip's access to a Python package index for two downloads.
@@ -35,6 +36,7 @@ packages=(
   python3-gi gir1.2-gst-plugins-base-1.0                      # examples/appsink.py
 )
 [ -z "${SCALE:-}" ] || packages+=(python3-venv)
+[ "${BROWSER:-}" != 1 ] || packages+=(chromium)
 
 install_packages() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -29,6 +29,8 @@ pub struct Inspection {
     /// What a run on zeros gave.
     pub output: Option<OutputShape>,
     pub missing: Vec<Missing>,
+    /// Why the model's card cannot be followed: one of `missing`.
+    pub card: Option<String>,
     /// Settings that will be taken for lack of a statement: name, value and what it means.
     pub assumed: Vec<(&'static str, String, &'static str)>,
     pub notes: Vec<String>,
@@ -70,6 +72,7 @@ pub fn inspect(stated: &MemberSettings, general: &Settings, options: &SessionOpt
         spec: None,
         output: None,
         missing: Vec::new(),
+        card: None,
         assumed: Vec::new(),
         notes: model.warning.clone().into_iter().collect(),
     };
@@ -138,6 +141,9 @@ impl Inspection {
             Error::Model { problem, .. } => problem.clone(),
             other => other.to_string(),
         };
+        if matches!(error, Error::File { setting: "model-card", .. }) {
+            self.card.get_or_insert(problem.clone());
+        }
         let answer = if is_unknown_activation(error) { "activation=sigmoid|softmax|log-softmax|none" } else { "" };
         let missing = Missing { problem, answer };
         if !self.missing.contains(&missing) {

@@ -210,10 +210,11 @@ impl Conversion {
                     input.file,
                     count(c, "channel"),
                     match c {
-                        1 => "put `videoconvert ! video/x-raw,format=GRAY8` before onnxsegment",
-                        3 => "put `videoconvert` before onnxsegment",
+                        1 =>
+                            "put `videoconvert ! video/x-raw,format=GRAY8` before onnxsegment, or choose a raster's band, as bands=1",
+                        3 => "put `videoconvert` before onnxsegment, or choose a raster's bands, as bands=1,2,3",
                         4 => "a four-channel model takes RGBA: put `videoconvert` before onnxsegment",
-                        _ => "use a source with that many bands",
+                        _ => "choose a raster's bands, as bands=1,2,…, or use a source with that many bands",
                     }
                 )));
             }

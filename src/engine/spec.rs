@@ -268,7 +268,7 @@ impl ModelSpec {
             None => none(),
         };
         let i = &self.input;
-        let size = format!("{}x{}x{}", dim(i.batch), dim(i.height), dim(i.width));
+        let size = format!("{} x {} x {}", dim(i.batch), dim(i.height), dim(i.width));
         let element = match i.element {
             ElementType::F32 => "float32",
             ElementType::F16 => "float16",

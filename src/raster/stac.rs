@@ -4,6 +4,7 @@
 //! raster is read from the file itself; what made it comes with [`About`].
 
 mod footprint;
+mod taken;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -20,6 +21,10 @@ use crate::{files, stac};
 
 /// Names this program among what made an item, and so tells items that it may replace.
 const SOFTWARE: &str = "onnxsegment";
+/// The property that says what `datetime` was taken from.
+const SAID_BY: &str = "onnxsegment:datetime_from";
+/// Its value where nothing says when the image was taken.
+const MADE: &str = "when this item was made; nothing says when the image was taken";
 
 /// What made a raster.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -87,13 +92,20 @@ fn item(products: &[Product], about: &About, path: &Path) -> std::result::Result
     let folder = files::parent(path);
     let now = stac::rfc3339(SystemTime::now());
     let mut properties = json!({
-        "datetime": now,
         "created": now,
         "processing:datetime": now,
         "processing:level": "L4",
         "processing:software": {SOFTWARE: env!("CARGO_PKG_VERSION")},
         "processing:lineage": about.lineage,
     });
+    // A mask is of the moment that its image shows.
+    let made =
+        || taken::Taken { fields: [("datetime".into(), json!(now))].into_iter().collect(), said_by: MADE.into() };
+    let taken = taken::of(&about.source, path).unwrap_or_else(made);
+    properties[SAID_BY] = taken.said_by.into();
+    for (name, value) in taken.fields {
+        properties[name] = value;
+    }
     let mut assets = Map::new();
     let (mut geometry, mut bbox, mut scaled) = (Value::Null, None, false);
     for (k, product) in products.iter().enumerate() {

@@ -4,6 +4,7 @@ mod browser;
 mod chromium;
 mod glance;
 mod server;
+mod warped;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

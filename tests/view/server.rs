@@ -144,13 +144,14 @@ pub struct Raster<'a> {
     pub size: (usize, usize),
     pub nodata: Option<f64>,
     pub geotransform: Option<[f64; 6]>,
+    pub crs: u32,
     pub options: &'a [&'a str],
 }
 
 impl Default for Raster<'_> {
     fn default() -> Self {
         let options = &["TILED=YES", "BLOCKXSIZE=128", "BLOCKYSIZE=128"];
-        Raster { name: "raster.tif", size: (600, 500), nodata: None, geotransform: Some(GROUND), options }
+        Raster { name: "raster.tif", size: (600, 500), nodata: None, geotransform: Some(GROUND), crs: 32616, options }
     }
 }
 
@@ -176,7 +177,7 @@ impl Raster<'_> {
             driver.create_with_band_type_with_options::<T, _>(path, width, height, bands, &options).unwrap();
         if let Some(geotransform) = &self.geotransform {
             dataset.set_geo_transform(geotransform).unwrap();
-            dataset.set_spatial_ref(&SpatialRef::from_epsg(32616).unwrap()).unwrap();
+            dataset.set_spatial_ref(&SpatialRef::from_epsg(self.crs).unwrap()).unwrap();
         }
         for k in 1..=bands {
             dataset.rasterband(k).unwrap().set_no_data_value(self.nodata).unwrap();

@@ -12,7 +12,7 @@ use gstonnxsegment::engine::select::Window;
 use gstonnxsegment::engine::select::windows::Area;
 
 use crate::models::ModelArguments;
-use crate::scene::{Image, Truth, Values, check_sizes};
+use crate::scene::{Image, Truth, Values, check_sizes, note_bands};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -69,6 +69,7 @@ struct Predicted {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    note_bands(&arguments.truth);
     let mut truth = Truth::read(&arguments.truth, arguments.truth_values.as_ref())?;
     let size = (truth.width, truth.height);
     // Blocks of the bootstrap begin at the windows' corner, and there are none far from any window.
@@ -82,6 +83,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let predicted = match (&arguments.mask, &arguments.image) {
         (Some(path), _) => {
+            note_bands(path);
             let mask = Truth::read(path, arguments.mask_values.as_ref())?;
             check_sizes((path, (mask.width, mask.height)), (&arguments.truth, size))?;
             Predicted { classes: mask.classes, confidence: None, names: Vec::new() }

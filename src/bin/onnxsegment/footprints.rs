@@ -9,7 +9,7 @@ use gstonnxsegment::raster::footprints::{self, Counts, Options};
 use gstonnxsegment::raster::measure::{Area, Length};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::scene::of_file;
+use crate::scene::{note_bands, of_file};
 use crate::signals;
 
 #[derive(clap::Args)]
@@ -109,6 +109,7 @@ impl Shaping {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     signals::listen()?;
+    note_bands(&arguments.mask);
     // Shown on terminals alone.
     let bar = ProgressBar::new(1000).with_style(ProgressStyle::with_template("{bar:40} {percent} % · {eta} left")?);
     let progress = |done: f64| {

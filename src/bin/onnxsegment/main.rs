@@ -28,7 +28,9 @@ use clap::{Parser, Subcommand};
     name = "onnxsegment",
     version,
     about = "Segmentation masks of images, rasters of any size and videos, by ensembles of ONNX models",
-    after_help = "Begin with: onnxsegment run IMAGE -o mask.tif -m MODEL.onnx"
+    after_help = "Begin with: onnxsegment run IMAGE -o mask.tif -m MODEL.onnx\n\n\
+        Exit codes: 0 done; 1 an error, told in a sentence; 2 wrong usage; 3 parts that other shards are to make are missing; \
+        130 stopped by Ctrl-C."
 )]
 struct Line {
     #[command(subcommand)]

@@ -25,8 +25,12 @@ impl ModelArguments {
     /// The element's settings as they are stated. Those of `elsewhere` are stated by other means.
     ///
     /// # Errors
-    /// Settings that are not known or cannot be used.
+    /// No model, and settings that are not known or cannot be used.
     pub fn settings(&self, elsewhere: &[&str]) -> Result<Settings> {
+        ensure!(
+            !self.models.is_empty() || self.config_file.is_some(),
+            "no model is named; name ONNX files, or a file that does by --config-file"
+        );
         let mut settings = Settings::default();
         let here = Path::new("");
         let mut models = Vec::new();

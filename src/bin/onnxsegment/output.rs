@@ -17,6 +17,7 @@ impl Output {
     pub fn create(path: &Path) -> Result<Self> {
         let wrong = || format!("{} cannot be written", path.display());
         ensure!(path.file_name().is_some() && !path.is_dir(), "{}: it is no name of a file", wrong());
+<<<<<<< HEAD
         match Store::of(path) {
             // Gone again when it is dropped.
             Store::Disk => Temporary::write(&files::parent(path), b"").map(drop),
@@ -28,6 +29,12 @@ impl Output {
         }
         .map_err(|e| anyhow!(files::words(&e)))
         .with_context(wrong)?;
+=======
+        // Gone again when it is dropped.
+        Temporary::write(&files::parent(path), b"")
+            .map_err(|e| anyhow!(files::words_of(&e, path)))
+            .with_context(wrong)?;
+>>>>>>> tool
         Ok(Output(path.to_path_buf()))
     }
 

@@ -12,7 +12,7 @@ use gstonnxsegment::raster::mask::{Mask, MaskReader};
 use gstonnxsegment::raster::rle::{Encoder, Reader, Row, Runs, Writer};
 
 use crate::output::Output;
-use crate::scene::of_file;
+use crate::scene::{note_bands, of_file};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -74,7 +74,9 @@ fn encode(arguments: &Arguments) -> Result<()> {
     let output = Output::create(&arguments.output)?;
     let mut writer = Writer::new(Vec::new());
     let mut names = BTreeMap::new();
+    let mut empty = 0;
     for path in &arguments.inputs {
+        note_bands(path);
         let name = match arguments.name {
             Name::Stem => path.file_stem(),
             Name::File => path.file_name(),
@@ -87,10 +89,16 @@ fn encode(arguments: &Arguments) -> Result<()> {
                 path.display()
             );
         }
-        writer.append_runs(name, &runs(path, arguments.class)?)?;
+        let runs = runs(path, arguments.class)?;
+        empty += usize::from(runs.0.is_empty());
+        writer.append_runs(name, &runs)?;
     }
     output.write(&writer.into_inner())?;
-    println!("{} row{}", names.len(), if names.len() == 1 { "" } else { "s" });
+    let without = match empty {
+        0 => String::new(),
+        empty => format!(", {empty} of them empty: no pixel of class {}", arguments.class),
+    };
+    println!("{} row{}{without}", names.len(), if names.len() == 1 { "" } else { "s" });
     Ok(())
 }
 

@@ -8,7 +8,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use gdal::raster::ColorInterpretation;
 use gstonnxsegment::engine::pixels::{Band, Frame, FrameFormat, FrameView, Sample};
+use gstonnxsegment::raster::source::messages::catch;
 use gstonnxsegment::raster::source::{Nodata, Options, ReadAhead, Reading, SampleType, Samples, Source, TilePixels};
 use gstonnxsegment::raster::{Axis, Grid};
 
@@ -191,6 +193,22 @@ fn whole(path: &Path, bands: Option<Vec<usize>>, nodata: Nodata) -> Result<(Read
     };
     let tile = ReadAhead::start(source, reading, 0).map_err(of_file)?.next(1).map_err(of_file)?;
     Ok((read, tile.with_context(|| format!("{}: cannot be read", path.display()))?))
+}
+
+/// Says that a mask has more bands than the one that is read: it may be a picture, or classes told by colours.
+pub fn note_bands(mask: &Path) {
+    let bands = catch(|| {
+        let raster = gdal::Dataset::open(mask).ok()?;
+        let alpha =
+            |band| raster.rasterband(band).is_ok_and(|b| b.color_interpretation() == ColorInterpretation::AlphaBand);
+        Some((1..=raster.raster_count()).filter(|band| !alpha(*band)).count())
+    });
+    if let Some(bands) = bands.0.filter(|bands| *bands > 1) {
+        eprintln!(
+            "onnxsegment: warning: {} has {bands} bands, where a mask has one; the first is read as classes",
+            mask.display()
+        );
+    }
 }
 
 /// Whoever uses the command line has named a file, not the property `location`.

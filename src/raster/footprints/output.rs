@@ -122,7 +122,7 @@ impl Output {
             let problem = "the mask's coordinates cannot be brought to longitude and latitude, which GeoJSON has; use .gpkg or .fgb";
             return Err(wrong(problem.into()));
         }
-        files::Temporary::write(&files::parent(path), b"").map_err(|e| wrong(files::words(&e)))?;
+        files::Temporary::write(&files::parent(path), b"").map_err(|e| wrong(files::words_of(&e, path)))?;
         let mut name = files::beside(path).into_os_string();
         name.push(ending);
         let draft = Draft(name.into());

@@ -141,12 +141,18 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .flat_map(|size| threads.iter().map(move |threads| (*size, *threads)))
         .flat_map(|(size, threads)| batches.iter().map(move |batch| (size, threads, *batch)))
         .collect();
+    let seconds = combinations.len() as f64 * 3.0 * arguments.seconds;
     eprintln!(
-        "{} settings of {:.0} seconds each on {}, besides loading: about {:.1} minutes",
+        "{} setting{} of {:.1} seconds each on {}, besides loading: about {}",
         combinations.len(),
+        if combinations.len() == 1 { "" } else { "s" },
         3.0 * arguments.seconds,
         first.active_provider(),
-        combinations.len() as f64 * 3.0 * arguments.seconds / 60.0
+        if seconds < 120.0 {
+            format!("{:.0} seconds", seconds.ceil())
+        } else {
+            format!("{:.0} minutes", seconds / 60.0)
+        }
     );
 
     let bar = ProgressBar::new(combinations.len() as u64)
@@ -272,11 +278,12 @@ fn options(row: &Row, cores: u32) -> String {
 
 fn table(report: &Report<'_>) -> String {
     let mut text = format!(
-        "{} on {}, {} passes a frame. MP/s: millions of pixels a second, median (range).\n\n\
+        "{} on {}, {} pass{} a frame. MP/s: millions of pixels a second, median (range).\n\n\
          {:>11} {:>7} {:>5}  {:>24} {:>10}  {:>24}  {:>20} {:>9}\n",
         report.models.join(", "),
         report.provider,
         report.passes,
+        if report.passes == 1 { "" } else { "es" },
         "frame",
         "threads",
         "batch",

@@ -20,6 +20,10 @@ fn paint(area: &Area<'_>, rows: &[Row]) -> Drawn {
     let side = |row: &Row| ((row.width * row.height) as f64).sqrt();
     let most = rows.iter().map(|row| row.element.most.max(row.plain.most)).fold(0.0, f64::max);
     let (small, large) = rows.iter().map(side).fold((f64::MAX, 0.0_f64), |(a, b), s| (a.min(s), b.max(s)));
+    // A logarithm's own marks are powers of ten, of which there may be none.
+    let mut sides: Vec<f64> = rows.iter().map(side).collect();
+    sides.sort_by(f64::total_cmp);
+    sides.dedup();
     let text = |size: u32| (FAMILY, size).into_font();
     let mut chart = ChartBuilder::on(area)
         .caption("Millions of pixels a second, beside plain ONNX Runtime", text(24))
@@ -27,7 +31,7 @@ fn paint(area: &Area<'_>, rows: &[Row]) -> Drawn {
         .margin_right(32)
         .x_label_area_size(56)
         .y_label_area_size(76)
-        .build_cartesian_2d((small / 1.2..large * 1.2).log_scale(), 0.0..most * 1.1)?;
+        .build_cartesian_2d((small / 1.2..large * 1.2).log_scale().with_key_points(sides), 0.0..most * 1.1)?;
     let mut mesh = chart.configure_mesh();
     mesh.x_desc("side of a frame, pixels").y_desc("million pixels per second");
     mesh.axis_desc_style(text(20)).label_style(text(18)).light_line_style(WHITE);

@@ -21,8 +21,11 @@ pub fn look() -> Part {
     let library = match runtime::library_path() {
         Ok(library) => library,
         Err(e) => {
-            let get = "to get it: run `make setup` in the source folder, or set ORT_DYLIB_PATH to a libonnxruntime.so";
-            part.missing("library", e.to_string(), PURPOSE, get);
+            let get = "to get it: run `make setup` in the source folder; or apt-get install libonnxruntime1.21, where the system \
+                       has it (Debian 13); or set ORT_DYLIB_PATH to a libonnxruntime.so of version 1.20 or newer";
+            // Its own advice is for those who ask no doctor.
+            let text = e.to_string();
+            part.missing("library", text.split(". To get it").next().unwrap_or(&text), PURPOSE, get);
             return part;
         }
     };

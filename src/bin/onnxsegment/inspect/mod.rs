@@ -70,8 +70,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
             };
             save(model, format, &arguments)
         }
-        None if arguments.json => show::json(&report, &stated(&arguments)),
-        None => show::text(&report, &stated(&arguments)),
+        None => {
+            match arguments.json {
+                true => show::json(&report, &stated(&arguments))?,
+                false => show::text(&report, &stated(&arguments))?,
+            }
+            // A card is there to be followed. All else that is missing a line can still say.
+            report.models.iter().find_map(|model| model.card.clone()).map_or(Ok(()), |problem| Err(anyhow!(problem)))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use gdal::Metadata;
 use gst::glib;
 
 use crate::output::Output;
+use crate::scene::note_bands;
 use areas::{ClassArea, MaskAreas};
 use page::{Pictures, Shown};
 
@@ -204,6 +205,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     let image = picture::open(&arguments.image)?.raster_size();
+    note_bands(&arguments.mask);
     let mask = picture::open(&arguments.mask)?;
     ensure!(
         image.0 * mask.raster_size().1 == image.1 * mask.raster_size().0,

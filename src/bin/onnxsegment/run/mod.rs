@@ -209,10 +209,11 @@ impl Run<'_> {
                 skipped += 1;
                 continue;
             }
-            self.progress.begin(match jobs.len() {
+            let title = match jobs.len() {
                 1 => name.to_string(),
                 all => format!("{} of {all}: {name}", k + 1),
-            });
+            };
+            self.progress.begin(&name.to_string(), title);
             match self.one(job) {
                 Ok(Outcome::Done(ended)) => {
                     self.tell(job, &ended);
@@ -408,7 +409,10 @@ impl Run<'_> {
                 file.write(&rows.into_inner())?;
                 match self.arguments.json {
                     true => println!("{}", json!({"event": "rows", "output": output, "rows": self.plan.jobs.len()})),
-                    false => self.result(&format!("{}: {} rows", output.display(), self.plan.jobs.len())),
+                    false => {
+                        let rows = self.plan.jobs.len();
+                        self.result(&format!("{}: {rows} row{}", output.display(), if rows == 1 { "" } else { "s" }));
+                    }
                 }
             }
             _ => return Ok(true),
@@ -428,19 +432,35 @@ impl Run<'_> {
 
     fn tell(&self, job: &Job, ended: &Ended) {
         let counts = &ended.counts;
+        // Masks that footprints and rows are made of do not stay.
+        let passing = self.plan.work.is_some();
         if self.arguments.json {
             let warnings = self.progress.warnings();
+            let output = if passing { &self.plan.output } else { &job.output };
             let done = json!({
-                "event": "done", "input": job.input, "output": job.output, "end": ended.end, "counts": counts,
+                "event": "done", "input": job.input, "output": output, "end": ended.end, "counts": counts,
                 "warnings": warnings, "pipeline": self.chain(job, &job.output).to_string(),
             });
             println!("{done}");
         } else {
-            let speed = match job.product {
-                Product::Overlay => format!("{} frames in {}", counts.frames, clock(counts.seconds)),
-                _ => format!("{:.2} MP in {}", counts.pixels as f64 / 1e6, clock(counts.seconds)),
+            let (megapixels, time) = (counts.pixels as f64 / 1e6, clock(counts.seconds));
+            let per_second = |amount: f64| amount / counts.seconds.max(1e-3);
+            let mut text = match job.product {
+                Product::Overlay => {
+                    let frames = counts.frames;
+                    format!("{frames} frames in {time}, {:.1} frames/s", per_second(frames as f64))
+                }
+                _ => format!("{megapixels:.2} MP in {time}, {:.2} MP/s", per_second(megapixels)),
             };
-            self.result(&format!("{}: {speed}, {}", job.output.display(), counts.provider));
+            if counts.frames_without_data > 0 {
+                text += &format!(", {} of {} tiles without data", counts.frames_without_data, counts.frames);
+            }
+            if counts.passes_saved > 0 {
+                text += &format!(", {} passes saved", counts.passes_saved);
+            }
+            let there = !passing && ended.end == End::Finished;
+            let file = if there { &job.output } else { &job.input };
+            self.result(&format!("{}: {text}, {}", file.display(), counts.provider));
         }
     }
 }

@@ -79,7 +79,7 @@ impl Watcher for Told {
     fn progress(&mut self, _counts: &Counts) {}
     fn finishing(&mut self, _percent: u64) {}
     fn warning(&mut self, text: &str) {
-        eprintln!("onnxsegment: {text}");
+        eprintln!("onnxsegment: warning: {text}");
     }
     fn stopping(&mut self) {}
     fn told(&mut self, what: &gst::StructureRef) {

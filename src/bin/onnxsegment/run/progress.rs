@@ -1,5 +1,6 @@
 //! What a user sees while a run goes on: a bar on a terminal, a line now and then elsewhere, JSON lines for programs.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,12 @@ pub struct Progress {
     look: Look,
     /// "3 of 20: name", or the name alone.
     title: String,
+    /// The input's name, as messages have it.
+    input: String,
     last: Instant,
     warnings: Vec<String>,
+    /// Warnings without the input's name, and how many inputs had each.
+    kinds: HashMap<String, usize>,
 }
 
 enum Look {
@@ -42,11 +47,19 @@ impl Progress {
             }
             _ => Look::Lines,
         };
-        Progress { look, title: String::new(), last: Instant::now(), warnings: Vec::new() }
+        Progress {
+            look,
+            title: String::new(),
+            input: String::new(),
+            last: Instant::now(),
+            warnings: Vec::new(),
+            kinds: HashMap::new(),
+        }
     }
 
     /// Begins an input.
-    pub fn begin(&mut self, title: String) {
+    pub fn begin(&mut self, input: &str, title: String) {
+        self.input = input.to_string();
         self.last = Instant::now();
         if let Look::Bar(bar) = &self.look {
             bar.set_prefix(title.clone());
@@ -122,10 +135,20 @@ impl Watcher for Progress {
     }
 
     fn warning(&mut self, text: &str) {
-        if !self.warnings.iter().any(|known| known == text) {
-            self.say(&format!("onnxsegment: warning: {text}"));
-            self.warnings.push(text.to_string());
+        if self.warnings.iter().any(|known| known == text) {
+            return;
         }
+        // A folder of a thousand pictures without a place is told of once.
+        let count = self.kinds.entry(text.replace(&self.input, "")).or_insert(0);
+        *count += 1;
+        match count {
+            1 => self.say(&format!("onnxsegment: warning: {text}")),
+            2 => self.say(&format!(
+                "onnxsegment: warning: {text} (so with further inputs, of which this is not said again)"
+            )),
+            _ => return,
+        }
+        self.warnings.push(text.to_string());
     }
 
     fn stopping(&mut self) {

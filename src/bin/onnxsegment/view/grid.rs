@@ -7,7 +7,7 @@ use gstonnxsegment::raster::Georeference;
 /// Side of a tile in pixels of its level.
 pub const TILE: u32 = 256;
 /// A raster with pixels finer than the image's is shown at most 2⁶ times finer.
-const FINEST: u32 = 6;
+pub const FINEST: u32 = 6;
 
 /// Where a layer's pixels lie in the image: column = `origin.0` + `scale.0`·column of the layer, and so for rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,11 +47,12 @@ pub struct Levels {
 impl Place {
     pub const SAME: Place = Place { origin: (0.0, 0.0), scale: (1.0, 1.0) };
 
-    /// Where a raster lies in an image: by georeference where both have one, else pixel on pixel.
+    /// Where a raster lies in an image: by georeference where both have one, else pixel on pixel. `None` where it is in another
+    /// coordinate system, turned or mirrored, so that its pixels have to be warped.
     ///
     /// # Errors
     /// Rasters that do not fit, in words that follow the raster's name.
-    pub fn of(layer: Extent<'_>, image: Extent<'_>) -> Result<Self> {
+    pub fn of(layer: Extent<'_>, image: Extent<'_>) -> Result<Option<Self>> {
         let same_size = (layer.width, layer.height) == (image.width, image.height);
         let sizes = format!("{}x{} pixels, the image {}x{}", layer.width, layer.height, image.width, image.height);
         let (Some(own), Some(of_image)) = (layer.georeference.geotransform, image.georeference.geotransform) else {
@@ -60,21 +61,19 @@ impl Place {
                 "has {sizes}, and not both say where they lie; take a raster of the image's pixels, or give both a \
                  georeference (gdal_edit.py -a_srs … -a_ullr …)"
             );
-            return Ok(Place::SAME);
+            return Ok(Some(Place::SAME));
         };
-        ensure!(
-            same_crs(layer.georeference.crs.as_deref(), image.georeference.crs.as_deref()),
-            "is in another coordinate reference system than the image; bring it there: gdalwarp -r near -t_srs CRS-OF-IMAGE"
-        );
+        if !same_crs(layer.georeference.crs.as_deref(), image.georeference.crs.as_deref()) {
+            return Ok(None);
+        }
         let Some(inverse) = invert(of_image) else { bail!("cannot be placed: the image's geotransform has no area") };
         let at = |x: f64, y: f64| apply(inverse, apply(own, (x, y)));
         let (origin, right, below) = (at(0.0, 0.0), at(layer.width as f64, 0.0), at(0.0, layer.height as f64));
         let scale = ((right.0 - origin.0) / layer.width as f64, (below.1 - origin.1) / layer.height as f64);
         let skew = (right.1 - origin.1).abs().max((below.0 - origin.0).abs());
-        ensure!(
-            skew < 0.5 && scale.0 > 0.0 && scale.1 > 0.0,
-            "is turned or mirrored against the image; bring it to the image's grid with gdalwarp"
-        );
+        if !(skew < 0.5 && scale.0 > 0.0 && scale.1 > 0.0) {
+            return Ok(None);
+        }
         let image_holds = |a: (f64, f64), b: (f64, f64)| {
             a.0 < image.width as f64 && a.1 < image.height as f64 && b.0 > 0.0 && b.1 > 0.0
         };
@@ -87,10 +86,10 @@ impl Place {
         // A grid that is the image's but for the last digits of its georeference is the image's.
         let whole = |v: f64| if (v - v.round()).abs() < 0.01 { v.round() } else { v };
         let one = |scale: f64, length: i64| if (scale - 1.0).abs() * (length as f64) < 0.01 { 1.0 } else { scale };
-        Ok(Place {
+        Ok(Some(Place {
             origin: (whole(origin.0), whole(origin.1)),
             scale: (one(scale.0, layer.width), one(scale.1, layer.height)),
-        })
+        }))
     }
 
     /// The layer's pixel, as column and row with fractions, at a place of the image.
@@ -184,7 +183,7 @@ mod tests {
         Georeference { crs: geotransform.map(|_| crs), geotransform, ..Georeference::default() }
     }
 
-    fn place(size: (i64, i64), geotransform: Option<[f64; 6]>, crs: u32) -> Result<Place> {
+    fn place(size: (i64, i64), geotransform: Option<[f64; 6]>, crs: u32) -> Result<Option<Place>> {
         let (own, image) = (reference(geotransform, crs), reference(Some(GROUND), 32616));
         let layer = Extent { width: size.0, height: size.1, georeference: &own };
         Place::of(layer, Extent { width: 900, height: 700, georeference: &image })
@@ -192,20 +191,20 @@ mod tests {
 
     #[test]
     fn rasters_lie_where_their_georeference_says() {
-        assert_eq!(place((900, 700), Some(GROUND), 32616).unwrap(), Place::SAME);
+        assert_eq!(place((900, 700), Some(GROUND), 32616).unwrap(), Some(Place::SAME));
         let mut almost = GROUND;
         almost[0] += 1e-4;
         almost[1] += 1e-9;
-        assert_eq!(place((900, 700), Some(almost), 32616).unwrap(), Place::SAME);
+        assert_eq!(place((900, 700), Some(almost), 32616).unwrap(), Some(Place::SAME));
         let window = [GROUND[0] + 50.0, 2.0, 0.0, GROUND[3] - 25.0, 0.0, -2.0];
         let expected = Place { origin: (100.0, 50.0), scale: (4.0, 4.0) };
-        assert_eq!(place((30, 20), Some(window), 32616).unwrap(), expected);
+        assert_eq!(place((30, 20), Some(window), 32616).unwrap(), Some(expected));
         assert_eq!(expected.to_layer((104.0, 50.0)), (1.0, 0.0));
     }
 
     #[test]
     fn rasters_without_a_place_lie_pixel_on_pixel() {
-        assert_eq!(place((900, 700), None, 32616).unwrap(), Place::SAME);
+        assert_eq!(place((900, 700), None, 32616).unwrap(), Some(Place::SAME));
     }
 
     #[test]
@@ -213,12 +212,17 @@ mod tests {
         let error = |size, geotransform, crs| place(size, geotransform, crs).unwrap_err().to_string();
         let text = error((900, 600), None, 32616);
         assert!(text.contains("900x600") && text.contains("900x700") && text.contains("georeference"), "{text}");
-        let text = error((900, 700), Some(GROUND), 32617);
-        assert!(text.contains("coordinate reference system") && text.contains("gdalwarp"), "{text}");
         let far = [GROUND[0] + 5000.0, 0.5, 0.0, GROUND[3], 0.0, -0.5];
         assert!(error((900, 700), Some(far), 32616).contains("column 10000, row 0"));
+    }
+
+    #[test]
+    fn rasters_of_another_system_and_turned_ones_are_warped() {
         let mirrored = [GROUND[0], 0.5, 0.0, GROUND[3] - 350.0, 0.0, 0.5];
-        assert!(error((900, 700), Some(mirrored), 32616).contains("mirrored"));
+        let turned = [GROUND[0], 0.3, 0.4, GROUND[3], 0.4, -0.3];
+        for (geotransform, crs) in [(GROUND, 32617), (mirrored, 32616), (turned, 32616)] {
+            assert_eq!(place((900, 700), Some(geotransform), crs).unwrap(), None, "{geotransform:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::colours::{self, MAGMA, Ramp, VIRIDIS};
 use super::grid::{Extent, Levels, Part, Place, TILE};
+use super::warp::Warp;
 use crate::scene::of_file;
 
 /// Sides of what is read to learn how values spread.
@@ -37,6 +38,8 @@ pub struct Layer {
     pub kind: Kind,
     path: PathBuf,
     options: Options,
+    /// Brings it to the image's grid, where it is in another.
+    warp: Option<Warp>,
     pub info: Info,
     pub place: Place,
     pub levels: Levels,
@@ -119,13 +122,25 @@ impl Layer {
              gdal_translate -of COG {text} tiled.tif",
             needs >> 20
         );
-        let info = source.info().clone();
-        let place = match image {
-            None => Place::SAME,
-            Some(image) => Place::of(extent(&info), extent(&image.info)).with_context(|| text.to_string())?,
-        };
-        let (width, height) = image.map_or((info.width, info.height), |image| (image.info.width, image.info.height));
         let class_names = source.metadata_item("ONNXSEGMENT_CLASSES").unwrap_or_default();
+        let (mut warp, mut place) = (None, Place::SAME);
+        if let Some(image) = image {
+            let (own, of_image) = (extent(source.info()), extent(&image.info));
+            let found = Place::of(own, of_image).with_context(|| text.to_string())?;
+            place = match found {
+                Some(place) => place,
+                None => {
+                    let size = (own.width, own.height);
+                    let made = Warp::new(path, size, of_image).with_context(|| text.to_string())?;
+                    let place = made.place;
+                    source = read(&options, Some(&made)).with_context(|| text.to_string())?;
+                    warp = Some(made);
+                    place
+                }
+            };
+        }
+        let info = source.info().clone();
+        let (width, height) = image.map_or((info.width, info.height), |image| (image.info.width, image.info.height));
         Ok(Layer {
             kind,
             path: path.to_path_buf(),
@@ -137,13 +152,14 @@ impl Layer {
             palette: source.shows_palette(),
             look: Mutex::new(None),
             options,
+            warp,
             info,
         })
     }
 
     /// Another handle of the same raster, for another thread.
     pub fn source(&self) -> Result<Source> {
-        Source::open(&self.options).map_err(of_file)
+        read(&self.options, self.warp.as_ref())
     }
 
     /// The band of a ramp that is shown when none is named: of several, class 1's.
@@ -330,6 +346,7 @@ impl Layer {
             "nodata": self.info.nodata.map(|v| v.to_string()),
         });
         let mut add = |name: &str, value: Value| all[name] = value;
+        add("warped", self.warp.is_some().into());
         if self.place != Place::SAME {
             add("placed", json!({ "origin": self.place.origin, "scale": self.place.scale }));
         }
@@ -391,6 +408,15 @@ impl Layer {
         };
         Ok(glance.bands.iter().enumerate().map(one).collect())
     }
+}
+
+/// A handle of a raster as its options have it, or of the same warped.
+fn read(options: &Options, warp: Option<&Warp>) -> Result<Source> {
+    let mut options = options.clone();
+    if let Some(warp) = warp {
+        options.location = warp.location()?;
+    }
+    Source::open(&options).map_err(of_file)
 }
 
 fn extent(info: &Info) -> Extent<'_> {

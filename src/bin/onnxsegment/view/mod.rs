@@ -9,6 +9,7 @@ mod ground;
 mod layer;
 mod readers;
 mod server;
+mod warp;
 
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -214,7 +214,8 @@ function describe() {
     if (layer.coarse) {
       notes.push(`${layer.file} has no overviews, so it is coarse from afar. gdaladdo ${layer.file} makes them.`);
     }
-    if (layer.placed) notes.push(`${layer.file} has a grid of its own, and lies where its georeference says.`);
+    if (layer.warped) notes.push(`${layer.file} is warped to the image's pixels; a click tells the value of its nearest pixel.`);
+    else if (layer.placed) notes.push(`${layer.file} has a grid of its own, and lies where its georeference says.`);
   }
   $('notes').replaceChildren(...notes.map((text) => make('li', {}, text)));
   $('layers').replaceChildren(...Object.keys(shown.layers).reverse().map(row));
