@@ -17,7 +17,6 @@ impl Output {
     pub fn create(path: &Path) -> Result<Self> {
         let wrong = || format!("{} cannot be written", path.display());
         ensure!(path.file_name().is_some() && !path.is_dir(), "{}: it is no name of a file", wrong());
-<<<<<<< HEAD
         match Store::of(path) {
             // Gone again when it is dropped.
             Store::Disk => Temporary::write(&files::parent(path), b"").map(drop),
@@ -27,14 +26,8 @@ impl Output {
                 store.replace(&tried, b"").and_then(|()| store.remove(&[tried]))
             }
         }
-        .map_err(|e| anyhow!(files::words(&e)))
+        .map_err(|e| anyhow!(files::words_of(&e, path)))
         .with_context(wrong)?;
-=======
-        // Gone again when it is dropped.
-        Temporary::write(&files::parent(path), b"")
-            .map_err(|e| anyhow!(files::words_of(&e, path)))
-            .with_context(wrong)?;
->>>>>>> tool
         Ok(Output(path.to_path_buf()))
     }
 

@@ -257,13 +257,9 @@ mod tests {
     fn what_is_no_softmax_over_channels_alone_stays_in_the_graph() {
         let mut old = whole();
         old.opset_import[0].version = Some(12);
-        for model in [
-            with_axis(Some(3)),
-            with_axis(None),
-            transposed([0, 1, 3, 2], [0, 1, 3, 2], None),
-            looked_at(),
-            old,
-        ] {
+        for model in
+            [with_axis(Some(3)), with_axis(None), transposed([0, 1, 3, 2], [0, 1, 3, 2], None), looked_at(), old]
+        {
             assert!(outputs(&model).is_empty());
             let (bare, far) = run(&model, &[]).unwrap();
             assert!(!bare && far < 1e-6, "{bare} {far}");
