@@ -1,4 +1,7 @@
-"""Runs from and to an object store: moto's server, which speaks S3 on this machine, with keys and policies where a test asks for them."""
+"""Runs from and to an object store: moto's server, which speaks S3 on this machine.
+
+Keys and policies count where a test asks for them.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +74,8 @@ class Store:
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "AWS_S3_ENDPOINT": f"127.0.0.1:{self.port}", "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE",
             "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": "us-east-1",
-            "CPL_AWS_EC2_API_ROOT_URL": "disabled", "CPL_AWS_CREDENTIALS_FILE": "/dev/null", "AWS_CONFIG_FILE": "/dev/null",
-            **more,
+            "CPL_AWS_EC2_API_ROOT_URL": "disabled", "CPL_AWS_CREDENTIALS_FILE": "/dev/null",
+            "AWS_CONFIG_FILE": "/dev/null", **more,
         }
 
     def demand_keys(self, demand: bool) -> None:
@@ -117,6 +120,10 @@ def words(verb: str, source: str, output: str, **change: str) -> list[str]:
 
 def run(line: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+
+def begin(line: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def at(name: str) -> str:
@@ -185,7 +192,7 @@ def test_gst_launch_reads_and_writes_there_too(store: Store, tmp_path: Path, exp
     assert store.pixels("gst/mask.tif", tmp_path) == expected
 
 
-def test_a_run_that_is_killed_goes_on_with_the_parts_that_are_there(store: Store, tmp_path: Path, expected: bytes) -> None:
+def test_a_run_that_is_killed_goes_on(store: Store, tmp_path: Path, expected: bytes) -> None:
     draw = random.Random(3)
     line = [*words("run", at("scene.tif"), at("killed/mask.tif")), "--json"]
     kept: set[str] = set()
@@ -212,11 +219,9 @@ def test_a_run_that_is_killed_goes_on_with_the_parts_that_are_there(store: Store
 
 def test_shards_and_two_that_finish_at_once(store: Store, tmp_path: Path, expected: bytes) -> None:
     def together(*lines: list[str]) -> list[tuple[int, str]]:
-        all_of_them = [
-            subprocess.Popen(line, env=store.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            for line in lines
-        ]
-        return [(process.wait(), process.stderr.read() if process.stderr else "") for process in all_of_them]
+        started = [begin(line, store.environment()) for line in lines]
+        said = [process.communicate()[1] for process in started]
+        return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
     shards = [words("run", at("scene.tif"), at("shards/mask.tif"), shard=f"{k}/2") for k in (1, 2)]
     ends = together(*shards)
@@ -272,24 +277,24 @@ def test_parts_of_another_setting_are_refused_even_when_both_begin_at_once(store
     assert store.names("other/") == kept
     for round_ in range(3):
         lines = [words("plan", at("scene.tif"), at(f"race{round_}/mask.tif"), tta=tta) for tta in ("none", "hflip")]
-        both = [
-            subprocess.Popen([*line, "--begin"], env=store.environment(), stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL)
-            for line in lines
-        ]
+        both = [begin([*line, "--begin"], store.environment()) for line in lines]
         said = [process.communicate()[1] for process in both]
         assert sorted(process.returncode for process in both) == [0, 1], said
         assert "belongs to another run: tta is" in "".join(said)
+
+
+NOWHERE = {"AWS_S3_ENDPOINT": "127.0.0.1:1"}
 
 
 @pytest.mark.parametrize(
     ("output", "who", "change", "expected_words"),
     [
         ("nobucket/mask.tif", "writer", {}, "the store has no bucket nobucket; make it, or name another"),
-        (f"{BUCKET}/e/mask.tif", "reader", {}, "the store denies access (Access Denied); what is needed is to list, read, write"),
-        (f"{BUCKET}/e/mask.tif", "unknown", {}, "the store does not accept the key (The AWS Access Key Id you provided does not exist"),
-        (f"{BUCKET}/e/mask.tif", "wrong", {}, "the store does not accept the key (The request signature we calculated does not match"),
-        (f"{BUCKET}/e/mask.tif", "writer", {"AWS_S3_ENDPOINT": "127.0.0.1:1"}, "the store cannot be reached: Failed to connect"),
-        (f"{BUCKET}/e/mask.tif", "nobody", {}, "no credentials are known: AWS_SECRET_ACCESS_KEY"),
+        ("bucket/e/mask.tif", "reader", {}, "the store denies access (Access Denied); what is needed is to list"),
+        ("bucket/e/mask.tif", "unknown", {}, "the store does not accept the key (The AWS Access Key Id you provided"),
+        ("bucket/e/mask.tif", "wrong", {}, "the store does not accept the key (The request signature we calculated"),
+        ("bucket/e/mask.tif", "writer", NOWHERE, "the store cannot be reached: Failed to connect"),
+        ("bucket/e/mask.tif", "nobody", {}, "no credentials are known: AWS_SECRET_ACCESS_KEY"),
         ("mask.tif", "writer", {}, "names no object; write /vsis3/BUCKET/NAME.tif"),
     ],
 )
@@ -326,10 +331,11 @@ def test_a_source_that_cannot_be_read_is_said_too(store: Store, tmp_path: Path) 
         assert not list(tmp_path.iterdir())
 
 
-def test_a_writer_with_a_key_of_its_own_may_do_all_that_is_needed(store: Store, tmp_path: Path, expected: bytes) -> None:
+def test_a_writer_with_a_key_of_its_own_is_enough(store: Store, tmp_path: Path, expected: bytes) -> None:
+    line = [*words("run", at("scene.tif"), at("keys/mask.tif")), "-q"]
     store.demand_keys(True)
     try:
-        done = run([*words("run", at("scene.tif"), at("keys/mask.tif")), "-q"], store.environment(*store.keys["writer"]))
+        done = run(line, store.environment(*store.keys["writer"]))
     finally:
         store.demand_keys(False)
     assert done.returncode == 0, done.stderr
@@ -360,12 +366,14 @@ def test_a_list_of_the_parts_needs_no_assembly(store: Store, tmp_path: Path, exp
 def test_many_scenes_of_a_store_become_many_masks(store: Store, tmp_path: Path) -> None:
     for k in range(2):
         cut = tmp_path / f"{k}.tif"
-        subprocess.run(["gdal_translate", "-q", "-srcwin", str(k * 300), "0", "300", "200", scene(), str(cut)], check=True)
+        window = ["-srcwin", str(k * 300), "0", "300", "200"]
+        subprocess.run(["gdal_translate", "-q", *window, scene(), str(cut)], check=True)
         store.s3.upload_file(str(cut), BUCKET, f"scenes/{k}.tif")
     for source, output in [(at("scenes/"), "masks"), (at("scenes/*.tif"), "masks2")]:
         done = run([*words("run", source, at(f"{output}/")), "-q"], store.environment())
         assert done.returncode == 0, done.stderr
-        assert [name for name in store.names(f"{output}/") if name.endswith(".tif")] == [f"{output}/0.tif", f"{output}/1.tif"]
+        made = [name for name in store.names(f"{output}/") if name.endswith(".tif")]
+        assert made == [f"{output}/0.tif", f"{output}/1.tif"]
     done = run(words("run", at("scenes/*.jp2"), at("masks/")), store.environment())
     assert done.returncode == 1 and "scenes/*.jp2: no file has such a name" in done.stderr
 
@@ -373,8 +381,8 @@ def test_many_scenes_of_a_store_become_many_masks(store: Store, tmp_path: Path) 
 def test_a_cluster_works_on_a_store(store: Store, tmp_path: Path, expected: bytes) -> None:
     settings = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
     line = [
-        sys.executable, "-m", "onnxsegment_ray", "run", at("scene.tif"), "-o", at("ray/mask.tif"), "-m", model(), *settings,
-        "--workers", "2", "--task-seconds", "2", "--command", command(), "--json",
+        sys.executable, "-m", "onnxsegment_ray", "run", at("scene.tif"), "-o", at("ray/mask.tif"), "-m", model(),
+        *settings, "--workers", "2", "--task-seconds", "2", "--command", command(), "--json",
     ]
     done = run(line, store.environment())
     assert done.returncode == 0, done.stderr

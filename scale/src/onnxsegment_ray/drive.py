@@ -200,8 +200,8 @@ class Driver:
         return found
 
     def _put_tokens(self, mosaics: Sequence[Mosaic]) -> None:
-        """Files that workers have to see, so that nobody writes parts where the others do not look. In a store the manifest
-        of the parts is such a file: see ``_start``."""
+        """Files that workers have to see, so that nobody writes parts where the others do not look. In a store the
+        manifest of the parts is such a file: see ``_start``."""
         self._token = secrets.token_hex(16)
         outputs = [mosaic.output for mosaic in mosaics if not in_store(mosaic.output)]
         for folder in sorted({os.path.dirname(output) for output in outputs}):
