@@ -17,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use gdal::raster::{Buffer, RasterCreationOptions};
 use gdal::{Dataset, DriverManager};
 use gst::prelude::*;
+use gstonnxsegment::engine::onnx::{model, softmax};
 use gstonnxsegment::engine::runtime::environment;
 use gstonnxsegment::raster::grid::Stated;
 use gstonnxsegment::raster::{Grid, Preference, Rect};
@@ -292,6 +293,20 @@ fn plain(models: &[PathBuf], areas: &[(usize, usize)], workers: usize, threads: 
     Ok((begin.elapsed().as_secs_f64(), busy()? - before))
 }
 
+/// The models as the pipeline runs them: without the softmax that ends their graphs.
+fn bare(models: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let write = |path: &PathBuf| -> Result<PathBuf> {
+        let mut model = model::read(path)?;
+        for output in softmax::outputs(&model) {
+            softmax::remove(&mut model, &output);
+        }
+        let to = cache(&format!("bare-{}", name(&path.display().to_string())));
+        model::write(&model, &to)?;
+        Ok(to)
+    };
+    models.iter().map(write).collect()
+}
+
 /// Whole rasters from file to COG, beside plain ONNX Runtime on tiles of the same sizes, turn by turn.
 fn speed(options: &Options) -> Result<()> {
     let raster = repeated(options.side, options.side)?;
@@ -310,25 +325,32 @@ fn speed(options: &Options) -> Result<()> {
         areas.len(),
         100.0 * (inferred / unique - 1.0),
     );
+    let bare = bare(&models)?;
     plain(&models, &areas[..4.min(areas.len())], 1, None)?; // warms up
-    let (mut ratios, mut busy_ratios) = (Vec::new(), Vec::new());
-    let mut rates = [const { Vec::new() }; 3];
+    let (mut ratios, mut busy_ratios, mut bare_ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rates = [const { Vec::new() }; 4];
     let mut peak = 0.0;
     for _ in 0..options.rounds {
         let a = plain(&models, &areas, 1, None)?;
         let b = plain(&models, &areas, cores, Some(1))?;
+        let d = plain(&bare, &areas, cores, Some(1))?;
         let out = fresh("speed.tif")?;
         let sink = format!("location=\"{}\"", out.display());
         let c = finish(start(&pipeline(&raster, &tiles(), &options.models, &sink))?)?;
         ratios.push(a.0.min(b.0) / c.seconds);
+        bare_ratios.push(d.0 / c.seconds);
         // Of these (a) spins while it waits, so (b) is what the work costs.
         busy_ratios.push(b.1 / c.busy);
-        rates.iter_mut().zip([a, b, (c.seconds, c.busy)]).for_each(|(rates, times)| rates.push(times));
+        rates.iter_mut().zip([a, b, (c.seconds, c.busy), d]).for_each(|(rates, times)| rates.push(times));
         peak = c.peak_mib.max(peak);
     }
     println!("\n| | seconds | million pixels/s, inferred | unique | processor seconds |\n|---|---|---|---|---|");
-    let what =
-        ["(a) one session, all cores", "(b) one session per core", "(c) rastersrc ! onnxsegment ! rastersink, COG"];
+    let what = [
+        "(a) one session, all cores",
+        "(b) one session per core",
+        "(c) rastersrc ! onnxsegment ! rastersink, COG",
+        "(d) as (b), the graphs without their softmax",
+    ];
     for (what, times) in what.iter().zip(rates) {
         let seconds = median(times.iter().map(|t| t.0).collect());
         let busy = median(times.iter().map(|t| t.1).collect());
@@ -336,6 +358,7 @@ fn speed(options: &Options) -> Result<()> {
     }
     println!("\nProcessor time, (b) / (c): **{}**", summary(&busy_ratios));
     println!("(c) / better of (a), (b): **{}**; peak memory of (c): {peak:.0} MiB", summary(&ratios));
+    println!("(c) / (d): **{}**", summary(&bare_ratios));
     Ok(())
 }
 

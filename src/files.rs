@@ -26,7 +26,7 @@ pub fn words(e: &io::Error) -> String {
 /// Why a file cannot be made: the same, and where its folder is not there, which.
 pub fn words_of(e: &io::Error, path: &Path) -> String {
     let folder = parent(path);
-    match e.kind() == io::ErrorKind::NotFound && !folder.exists() {
+    match e.kind() == io::ErrorKind::NotFound && !is_virtual(path) && !folder.exists() {
         true => format!("there is no folder {}; make it first", folder.display()),
         false => words(e),
     }
