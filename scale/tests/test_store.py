@@ -199,7 +199,7 @@ def test_gst_launch_reads_and_writes_there_too(store: Store, tmp_path: Path, exp
 
 def test_a_large_raster_goes_up_in_pieces(store: Store, tmp_path: Path) -> None:
     mask = tmp_path / "mask.tif"
-    bands = ["-b", "1", "-scale", "0", "255", "0", "3", "-outsize", "4000", "4000"]
+    bands = ["-b", "1", "-scale", "0", "255", "0", "3", "-outsize", "4000", "4000", "-a_nodata", "none"]
     subprocess.run(["gdal_translate", "-q", *bands, scene(), str(mask)], check=True)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
