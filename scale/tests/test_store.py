@@ -60,7 +60,8 @@ class Store:
         self.s3.upload_file(scene(), BUCKET, "scene.tif")
         iam = boto3.client("iam", endpoint_url=self.address, **access)
         self.keys = {}
-        for user, actions in {"writer": ["s3:*"], "reader": ["s3:Get*", "s3:List*"]}.items():
+        may_read = ["s3:Get*", "s3:List*"]
+        for user, actions in {"writer": ["s3:*"], "reader": may_read, "keeper": [*may_read, "s3:Put*"]}.items():
             iam.create_user(UserName=user)
             allowed = {"Effect": "Allow", "Action": actions, "Resource": "*"}
             document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
@@ -174,22 +175,59 @@ def test_a_mosaic_from_and_to_a_store_is_the_local_one(store: Store, tmp_path: P
     assert len(store.names("one/")) == 5
 
 
-def test_gst_launch_reads_and_writes_there_too(store: Store, tmp_path: Path, expected: bytes) -> None:
+def launch(words: list[str], store: Store, folder: Path, **more: str) -> tuple[list[str], dict[str, str]]:
+    """A line for GStreamer's own program, and what it needs to find the plugin."""
     plugin = Path(command()).parent / "libgstonnxsegment.so"
-    launch = shutil.which("gst-launch-1.0")
-    if launch is None or not plugin.exists():
+    program = shutil.which("gst-launch-1.0")
+    if program is None or not plugin.exists():
         pytest.skip("gst-launch-1.0, or the plugin beside the command, is missing")
+    found = {"GST_PLUGIN_PATH": str(plugin.parent), "GST_REGISTRY": str(folder / "registry.bin")}
+    return [program, "-q", *words], store.environment(**found, **more)
+
+
+def test_gst_launch_reads_and_writes_there_too(store: Store, tmp_path: Path, expected: bytes) -> None:
     line = [
-        launch, "-q", "rastersrc", f"location={at('scene.tif')}", "tile-size=128", "overlap=32", "!",
+        "rastersrc", f"location={at('scene.tif')}", "tile-size=128", "overlap=32", "!",
         "onnxsegment", f"model-file={model()}", "tta=flips", "!",
         "rastersink", f"location={at('gst/mask.tif')}", "part-size=64,64", "stac-item=false",
     ]
-    registry = str(tmp_path / "registry.bin")
-    environment = store.environment(GST_PLUGIN_PATH=str(plugin.parent), GST_REGISTRY=registry)
-    done = run(line, environment)
+    done = run(*launch(line, store, tmp_path))
     assert done.returncode == 0, done.stderr
     assert store.names("gst/") == ["gst/mask.tif", "gst/mask.tif.aux.xml"]
     assert store.pixels("gst/mask.tif", tmp_path) == expected
+
+
+def test_a_large_raster_goes_up_in_pieces(store: Store, tmp_path: Path) -> None:
+    mask = tmp_path / "mask.tif"
+    bands = ["-b", "1", "-scale", "0", "255", "0", "3", "-outsize", "4000", "4000", "-a_nodata", "none"]
+    subprocess.run(["gdal_translate", "-q", *bands, scene(), str(mask)], check=True)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    line = ["rastersrc", f"location={mask}", "tile-size=1000", "overlap=0", "!", "maskclean", "!", "rastersink"]
+    line += [f"location={at('large/mask.tif')}", "co=COMPRESS=NONE", "stac-item=false"]
+    # The least that S3 takes for a piece, in MB.
+    line, environment = launch(line, store, tmp_path, VSIS3_CHUNK_SIZE="5", TMPDIR=str(scratch))
+    begun = len(store.requests())
+    uploading = begin(line, environment)
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not [a for _, a in store.requests()[begun:] if "partNumber=1" in a]:
+        assert uploading.poll() is None, uploading.communicate()[1]
+        time.sleep(0.005)
+    uploading.send_signal(signal.SIGKILL)
+    uploading.wait()
+    # Nothing under the name, and what was being made is still here; all parts are there.
+    assert "large/mask.tif" not in store.names("large/")
+    assert len(list(scratch.glob("onnxsegment*"))) == 1
+    done = run(line, environment)
+    assert done.returncode == 0, done.stderr
+    asked = Counter(method for method, address in store.requests()[begun:] if "partNumber=" in address)
+    print(asked, len(store.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])), "given up by the kill")
+    assert asked["PUT"] >= 5
+    assert not list(scratch.glob("onnxsegment*"))
+    raw = tmp_path / "mask.raw"
+    subprocess.run(["gdal_translate", "-q", "-of", "ENVI", str(mask), str(raw)], check=True)
+    assert store.pixels("large/mask.tif", tmp_path) == raw.read_bytes()
+    assert store.names("large/") == ["large/mask.tif"]
 
 
 def test_a_run_that_is_killed_goes_on(store: Store, tmp_path: Path, expected: bytes) -> None:
@@ -340,6 +378,17 @@ def test_a_writer_with_a_key_of_its_own_is_enough(store: Store, tmp_path: Path, 
         store.demand_keys(False)
     assert done.returncode == 0, done.stderr
     assert store.pixels("keys/mask.tif", tmp_path) == expected and not store.parts("keys/mask.tif")
+
+
+def test_who_may_not_delete_makes_the_raster_and_keeps_the_parts(store: Store, tmp_path: Path, expected: bytes) -> None:
+    line = [*words("run", at("scene.tif"), at("kept/mask.tif")), "-q"]
+    store.demand_keys(True)
+    try:
+        done = run(line, store.environment(*store.keys["keeper"]))
+    finally:
+        store.demand_keys(False)
+    assert done.returncode == 0, done.stderr
+    assert store.pixels("kept/mask.tif", tmp_path) == expected and len(store.parts("kept/mask.tif")) == CELLS
 
 
 def test_what_only_a_disk_takes_is_refused(store: Store, tmp_path: Path) -> None:
