@@ -1,6 +1,7 @@
 """What runs over a cluster cost, measured on this machine, from the demo scene (`make setup SCALE=1`, `make build`).
 
     .cache/scale/bin/python benches/scale.py measure     tiles, tasks and starts of workers, into scale/…/measured.json
+    .cache/scale/bin/python benches/scale.py start       starts of workers alone, into the same
     .cache/scale/bin/python benches/scale.py assembly    the final raster's time beside the run's, by size
     .cache/scale/bin/python benches/scale.py overhead    a cluster of two workers beside one process of two threads
 
@@ -119,7 +120,6 @@ def measure() -> None:
             else:
                 overheads.append(spent)
         work.close()
-    start = actors(told["versions"]) + statistics.median(loads)
     found: dict[str, Any] = {
         "measured": {
             "by": "benches/scale.py measure",
@@ -129,20 +129,47 @@ def measure() -> None:
             "what": f"models/fold0.onnx, one pass, one thread; tiles of {TILE} pixels that overlap by {OVERLAP}",
         },
         "task_overhead": round(statistics.median(overheads), 4),
-        "start": round(start, 4),
+        "start": round(actors() + statistics.median(loads), 4),
         "tile_seconds": [round(t, 4) for t in tiles],
     }
-    text = json.dumps(found, indent=1)
-    head, _, numbers = text.partition('"tile_seconds": [')
-    MEASURED.write_text(f'{head}"tile_seconds": [{" ".join(numbers.split())}\n')
+    write(found)
     print(
         f"{len(tiles)} tiles: median {statistics.median(tiles):.3f} s, {min(tiles):.3f} to {max(tiles):.3f}; a task "
         f"costs {found['task_overhead']:.3f} s more, a worker's start {found['start']:.2f} s"
     )
 
 
-def actors(versions: dict[str, Any]) -> float:
+def start() -> None:
+    """A worker's start alone: its actor, and the models that its first task loads."""
+    found = json.loads(MEASURED.read_text())
+    source, output = raster(8192), fresh("start") / "mask.tif"
+    spent = []
+    for run_of in (0, 1):
+        work = Work([COMMAND])
+        job = {"job": "1", "input": str(source), "output": str(output), "models": [MODEL], "settings": {}, "cells": [0]}
+        for again in (False, True):
+            begin = time.monotonic()
+            list(work.job({**job, "cells": [2 * run_of + again]}))
+            spent.append(time.monotonic() - begin)
+        work.close()
+    # Two like tasks, of which only the first loads the models.
+    loading = max(0.0, statistics.mean(spent[0::2]) - statistics.mean(spent[1::2]))
+    found["start"] = round(actors() + loading, 4)
+    write(found)
+    print(f"a worker's start: {found['start']:.2f} s")
+
+
+def write(found: dict[str, Any]) -> None:
+    text = json.dumps(found, indent=1)
+    head, _, numbers = text.partition('"tile_seconds": [')
+    MEASURED.write_text(f'{head}"tile_seconds": [{" ".join(numbers.split())}\n')
+
+
+def actors() -> float:
     """From asking Ray for a worker to its greeting: Ray's process, and the command in it."""
+    work = Work([COMMAND])
+    versions = {name: work.ready[name] for name in ("onnxsegment", "onnxruntime")}
+    work.close()
     connect(None, 1.0, 4)
     times = []
     for _ in range(4):
@@ -205,7 +232,7 @@ def overhead() -> None:
 
 
 if __name__ == "__main__":
-    verbs = {"measure": measure, "assembly": assembly, "overhead": overhead}
+    verbs = {"measure": measure, "start": start, "assembly": assembly, "overhead": overhead}
     if len(sys.argv) != 2 or sys.argv[1] not in verbs:
         sys.exit(__doc__)
     verbs[sys.argv[1]]()

@@ -31,17 +31,17 @@ class Work:
     cell: tuple[int, int] = (4096, 512)
     side: int = 32_768
     """Side of the mosaics that the land is cut into, in pixels."""
-    source_bytes: float = 1.5
+    source_bytes: float = 1.2
     """Of a pixel as it is stored."""
-    part_bytes: float = 0.05
-    mask_bytes: float = 0.03
+    part_bytes: float = 0.02
+    mask_bytes: float = 0.01
     assembly: float = 50.0
     """Millions of pixels of a mask that one worker makes of parts in a second."""
     price: float | None = None
     """Of a worker's hour."""
 
 
-COUNTRY = Work(1e6, 0.5, rate=100.0, source_bytes=1.5)
+COUNTRY = Work(1e6, 0.5, rate=100.0)
 LAND = Work(149e6, 10.0, rate=100.0, source_bytes=4.0)
 PLANS = {
     "country, 1 pass": COUNTRY,
