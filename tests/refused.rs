@@ -207,12 +207,32 @@ fn scores_and_models() {
         &[
             ("", 2, "--image <IMAGE>"),
             ("--image scene.tif --truth truth.tif", 1, "no model is named"),
-            ("%/member-a.onnx --image nowhere.tif --truth truth.tif", 1, "nowhere.tif: cannot be opened"),
-            ("%/member-a.onnx --image scene.tif --truth nowhere.tif", 1, "nowhere.tif: cannot be opened"),
+            (
+                "%/member-a.onnx --windows 0,0,40,32 --image nowhere.tif --truth truth.tif",
+                1,
+                "nowhere.tif: cannot be opened",
+            ),
+            (
+                "%/member-a.onnx --windows 0,0,40,32 --image scene.tif --truth nowhere.tif",
+                1,
+                "nowhere.tif: cannot be opened",
+            ),
             ("nowhere.onnx --image scene.tif --truth truth.tif", 1, "nowhere.onnx: cannot be read"),
-            ("%/member-a.onnx --image scene.tif --truth truth.tif -o none/a.toml", 1, "there is no folder none"),
-            ("%/member-a.onnx --image scene.tif --truth truth.tif --plot none/a.png", 1, "there is no folder none"),
-            ("%/member-a.onnx --image scene.tif --truth truth.tif --tta sideways", 2, "the transforms are identity"),
+            (
+                "%/member-a.onnx --windows 0,0,40,32 --image scene.tif --truth truth.tif -o none/a.toml",
+                1,
+                "there is no folder none",
+            ),
+            (
+                "%/member-a.onnx --windows 0,0,40,32 --image scene.tif --truth truth.tif --plot none/a.png",
+                1,
+                "there is no folder none",
+            ),
+            (
+                "%/member-a.onnx --windows 0,0,40,32 --image scene.tif --truth truth.tif --tta sideways",
+                2,
+                "the transforms are identity",
+            ),
         ],
     );
     refused(

@@ -70,17 +70,12 @@ fn a_mask_in_degrees_lies_on_an_image_in_metres() {
             let at = pixel(g, degrees(ground(GROUND, (x, y))));
             let (column, row) = (at.0.floor() as i64, at.1.floor() as i64);
             let inside = (0..width as i64).contains(&column) && (0..height as i64).contains(&row);
-            let held = match row < 20 {
-                true => {
-                    if nodata.is_some() {
-                        None
-                    } else {
-                        Some(255)
-                    }
-                }
-                false => Some(value(column, row)),
+            let held = match (inside, row < 20) {
+                (false, _) => None,
+                (true, true) => nodata.is_none().then_some(255),
+                (true, false) => Some(value(column, row)),
             };
-            (!on_edge(at)).then_some(if inside { held } else { None })
+            (!on_edge(at)).then_some(held)
         };
         let (mut some, mut none) = (0, 0);
         for k in 0..400 {

@@ -148,11 +148,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         if combinations.len() == 1 { "" } else { "s" },
         3.0 * arguments.seconds,
         first.active_provider(),
-        if seconds < 120.0 {
-            format!("{:.0} seconds", seconds.ceil())
-        } else {
-            format!("{:.0} minutes", seconds / 60.0)
-        }
+        if seconds < 120.0 { format!("{:.0} s", seconds.ceil()) } else { format!("{:.0} min", seconds / 60.0) }
     );
 
     let bar = ProgressBar::new(combinations.len() as u64)
@@ -186,7 +182,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         rows: &rows,
         recommended,
         within_noise,
-        options: options(recommended, cores),
+        options: options(recommended, cores, first.fixed_size() != (None, None)),
     };
     match arguments.json {
         true => println!("{}", serde_json::to_string_pretty(&report).context("the report cannot be written as JSON")?),
@@ -200,8 +196,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 /// Frames that the models take, each once.
 fn sizes(ensemble: &Ensemble, sides: &[u32]) -> Vec<(usize, usize)> {
-    let fixed = ensemble.fixed_size();
-    let sizes = sides.iter().map(|side| (fixed.0.unwrap_or(*side as usize), fixed.1.unwrap_or(*side as usize)));
+    let (height, width) = ensemble.fixed_size();
+    let sizes = sides.iter().map(|side| (width.unwrap_or(*side as usize), height.unwrap_or(*side as usize)));
     sizes.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
@@ -264,16 +260,19 @@ fn recommend(rows: &[Row]) -> Option<(&Row, bool)> {
     Some((chosen, !std::ptr::eq(chosen, best)))
 }
 
-/// What sets it, without what is the default.
-fn options(row: &Row, cores: u32) -> String {
-    let mut options = format!("--tile-size {}", row.width.max(row.height));
+/// What sets it, without what is the default: models of a fixed size leave no choice of tiles.
+fn options(row: &Row, cores: u32, fixed: bool) -> String {
+    let mut options = Vec::new();
+    if !fixed {
+        options.push(format!("--tile-size {}", row.width.max(row.height)));
+    }
     if row.threads != cores {
-        options += &format!(" --threads {}", row.threads);
+        options.push(format!("--threads {}", row.threads));
     }
     if row.batch_size != 1 {
-        options += &format!(" --batch-size {}", row.batch_size);
+        options.push(format!("--batch-size {}", row.batch_size));
     }
-    options
+    options.join(" ")
 }
 
 fn table(report: &Report<'_>) -> String {
@@ -311,7 +310,7 @@ fn table(report: &Report<'_>) -> String {
     text += &format!("\nmosaic: what is left of it where tiles overlap by {OVERLAP} pixels.\n");
     text += &format!(
         "Recommended (*): {}{}\n",
-        report.options,
+        if report.options.is_empty() { "the defaults" } else { &report.options },
         if report.within_noise { "; faster ones lie within the noise or a tenth" } else { "" }
     );
     text
@@ -351,7 +350,8 @@ mod tests {
         let rows = [row(256, 1, [4.0, 4.1, 4.2]), row(512, 1, [5.9, 6.0, 6.1])];
         let (chosen, within_noise) = recommend(&rows).unwrap();
         assert_eq!((chosen.width, within_noise), (512, false));
-        assert_eq!(options(chosen, 2), "--tile-size 512");
-        assert_eq!(options(chosen, 8), "--tile-size 512 --threads 2");
+        assert_eq!(options(chosen, 2, false), "--tile-size 512");
+        assert_eq!(options(chosen, 8, false), "--tile-size 512 --threads 2");
+        assert_eq!(options(chosen, 2, true), "");
     }
 }
