@@ -95,9 +95,9 @@ video() { # WEBM FRAMES: decodes to so many frames
   [ "$frames" -ge "$2" ] || fail "$1 holds $frames frames, not $2"
 }
 
-leftovers() { # nothing half-written under any name
+leftovers() { # nothing half-written under any name; the lock of parts is empty as long as they stay
   local found
-  found=$(find out -name '.work*' -o -name '*.new' -o -size 0)
+  found=$(find out -name '.work*' -o -name '*.new' -o -size 0 ! -path '*.vrt.parts/lock')
   [ -z "$found" ] || fail "left behind: $found"
 }
 

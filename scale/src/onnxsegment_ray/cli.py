@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import shlex
@@ -104,8 +105,15 @@ def settings(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def can_draw() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     known, others = parser().parse_known_args(arguments)
+    for name in ("gantt", "plot"):
+        if getattr(known, name, None) and not can_draw():
+            return fail(f"--{name} needs matplotlib: pip install './scale[plots]', or leave it out")
     if known.verb != "run":
         if others:
             parser().error(f"unrecognized arguments: {' '.join(others)}")

@@ -32,7 +32,8 @@ def plan(command: Sequence[str], arguments: Sequence[str]) -> list[dict[str, Any
             f"{command[0]} cannot be run ({error.strerror}); put onnxsegment into PATH or name it by --command"
         ) from error
     if done.returncode != 0:
-        said = done.stderr.strip().removeprefix("onnxsegment: ")
+        # Of a wrong argument, what is wrong with it; the usage that follows is that of another command.
+        said = done.stderr.partition("\n\nUsage:")[0].strip().removeprefix("onnxsegment: ").removeprefix("error: ")
         raise CommandError(said or f"onnxsegment plan ended with status {done.returncode}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 

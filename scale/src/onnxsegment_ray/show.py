@@ -92,12 +92,8 @@ def words(state: State) -> str:
 
 
 def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise SystemExit(
-            "onnxsegment-ray: pictures need matplotlib: pip install 'onnxsegment-ray[plots]'"
-        ) from error
+    import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot
 
