@@ -244,7 +244,7 @@ fn scores_and_models() {
             ("%/softmax2.onnx -o a.onnx", 1, "at least two"),
             ("%/softmax2.onnx %/softmax4.onnx -o a.onnx", 1, "Only models of one architecture"),
             ("%/member-a.onnx %/member-b.onnx -o none/a.onnx", 1, "none: there is no such folder; make it first"),
-            ("%/member-a.onnx %/member-b.onnx -o a.onnx --weights 1", 1, "give one per model"),
+            ("%/softmax2.onnx %/softmax2.onnx -o a.onnx --weights 1", 1, "give one per model"),
             ("%/member-a.onnx %/member-b.onnx -o a.onnx --greedy", 2, "--truth"),
         ],
     );

@@ -77,7 +77,10 @@ fn footprints_refuses_what_it_cannot_do() {
             ("footprints no.tif -o a.gpkg", &["no.tif", "cannot be opened"]),
             ("footprints text.tif -o a.gpkg", &["text.tif", "cannot be opened"]),
             ("footprints mask.tif -o a.shp", &["a.shp", ".geojson, .gpkg or .fgb"]),
-            ("footprints mask.tif -o no/a.gpkg", &["no/a.gpkg", "cannot be written", "there is no folder no; make it first"]),
+            (
+                "footprints mask.tif -o no/a.gpkg",
+                &["no/a.gpkg", "cannot be written", "there is no folder no; make it first"],
+            ),
             ("footprints mask.tif -o a.gpkg --probability other.tif", &["other.tif", "4x3", "3x3"]),
             ("footprints mask.tif -o a.gpkg --min-area 10m2", &["min-area=10m2", "number of pixels"]),
             ("footprints mask.tif -o a.gpkg --simplify 1m", &["simplify=1m", "number of pixels"]),
