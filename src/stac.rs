@@ -51,7 +51,7 @@ pub fn moment(text: &str) -> Option<String> {
     let (fraction, zone) = rest.split_at(digits);
     let offset = match zone.as_bytes() {
         b"" | b"Z" | b"z" => 0,
-        [sign @ (b'+' | b'-'), h1, h2, middle @ .., m1, m2] if matches!(middle, b"" | b":") => {
+        [sign @ (b'+' | b'-'), h1, h2, m1, m2] | [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
             let two =
                 |a: &u8, b: &u8| Some(i64::from(char::from(*a).to_digit(10)? * 10 + char::from(*b).to_digit(10)?));
             let minutes = two(h1, h2)? * 60 + two(m1, m2)?;
