@@ -258,3 +258,16 @@ fn the_rest() {
     refused("work", &[("word", 2, "word")]);
     refused("no-such", &[("", 2, "unrecognized subcommand")]);
 }
+
+#[test]
+fn a_reader_that_goes_is_no_error() {
+    let model = scenes::root("models/fold0.onnx").display().to_string();
+    for line in [&["inspect", &model][..], &["completions", "zsh"], &["man"], &["run", "--help"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_onnxsegment"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.args(line).stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{line:?}: {}", text(&output.stderr));
+    }
+}

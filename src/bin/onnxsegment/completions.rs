@@ -1,7 +1,5 @@
 //! `onnxsegment completions`: what a shell needs to complete this command's verbs, options and files.
 
-use std::io::Write;
-
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -20,5 +18,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut script = Vec::new();
     let mut command = crate::Line::command();
     clap_complete::generate(arguments.shell, &mut command, "onnxsegment", &mut script);
-    std::io::stdout().write_all(&script).context("the completions cannot be printed")
+    print!("{}", String::from_utf8(script).context("the completions are no text")?);
+    Ok(())
 }

@@ -74,7 +74,21 @@ enum Command {
     Man(man::Arguments),
 }
 
+/// Ends the process without a word when whoever read its output has gone, such as `| head`: there is nobody to tell of it.
+/// `println!` knows only to panic then.
+fn end_with_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text.is_some_and(|t| t.starts_with("failed printing to stdout") && t.contains("Broken pipe")) {
+            std::process::exit(0);
+        }
+        usual(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_with_reader();
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Line::parse().command {
         Command::Run(arguments) => run::run(arguments),

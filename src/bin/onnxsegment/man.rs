@@ -1,6 +1,5 @@
 //! `onnxsegment man`: the manual pages, made of what `--help` knows. For those who package or install the command.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
@@ -22,7 +21,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     // Gives the verbs their full names.
     command.build();
     let Some(folder) = arguments.output else {
-        return std::io::stdout().write_all(&page(command)?.1).context("the manual page cannot be printed");
+        print!("{}", String::from_utf8(page(command)?.1).context("the manual page is no text")?);
+        return Ok(());
     };
     std::fs::create_dir_all(&folder)
         .map_err(|e| anyhow!("{}: the folder cannot be made: {}", folder.display(), files::words(&e)))?;
