@@ -222,7 +222,7 @@ mod tests {
         for (name, value) in settings.iter().chain(&[("model-file", file.as_str()), ("size-multiple", "8")]) {
             all.set(name, value, Source::Property, Path::new("")).unwrap();
         }
-        let pixels: Vec<u8> = (0..3 * SIDE * SIDE).map(|k| (k * 2_654_435_761 >> 7) as u8).collect();
+        let pixels: Vec<u8> = (0..3 * SIDE * SIDE).map(|k| ((k * 2_654_435_761) >> 7) as u8).collect();
         let tensor: Vec<f32> = pixels.iter().map(|v| f32::from(*v) / 255.0).collect();
         let ensemble = Ensemble::load(&all)?;
         let picture = Picture(pixels);

@@ -614,7 +614,8 @@ fn many_cells_without_data_are_finished_at_once() {
 fn a_list_of_the_parts_in_a_store_keeps_them() {
     let folder = in_store("vrt");
     let product = Product { kind: Kind::Labels, depth: Depth::U8, path: folder.join("labels.vrt") };
-    let parts = Parts::open(vec![product.clone()], manifest(&[product.clone()]), Resume::Auto, false).unwrap();
+    let parts =
+        Parts::open(vec![product.clone()], manifest(std::slice::from_ref(&product)), Resume::Auto, false).unwrap();
     for cell in all_cells(&parts) {
         let rect = parts.manifest().lattice.rect(cell, &REGION);
         let labels = Samples::U8(places(&rect).map(|(x, y)| label(x, y)).collect());
