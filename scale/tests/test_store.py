@@ -369,26 +369,18 @@ def test_a_source_that_cannot_be_read_is_said_too(store: Store, tmp_path: Path) 
         assert not list(tmp_path.iterdir())
 
 
-def test_a_writer_with_a_key_of_its_own_is_enough(store: Store, tmp_path: Path, expected: bytes) -> None:
-    line = [*words("run", at("scene.tif"), at("keys/mask.tif")), "-q"]
+@pytest.mark.parametrize(("key", "kept"), [("writer", 0), ("keeper", CELLS)])
+def test_a_key_that_may_write_is_enough_and_without_leave_to_delete_parts_are_kept(
+    store: Store, tmp_path: Path, expected: bytes, key: str, kept: int
+) -> None:
+    name = f"{key}/mask.tif"
     store.demand_keys(True)
     try:
-        done = run(line, store.environment(*store.keys["writer"]))
+        done = run([*words("run", at("scene.tif"), at(name)), "-q"], store.environment(*store.keys[key]))
     finally:
         store.demand_keys(False)
     assert done.returncode == 0, done.stderr
-    assert store.pixels("keys/mask.tif", tmp_path) == expected and not store.parts("keys/mask.tif")
-
-
-def test_who_may_not_delete_makes_the_raster_and_keeps_the_parts(store: Store, tmp_path: Path, expected: bytes) -> None:
-    line = [*words("run", at("scene.tif"), at("kept/mask.tif")), "-q"]
-    store.demand_keys(True)
-    try:
-        done = run(line, store.environment(*store.keys["keeper"]))
-    finally:
-        store.demand_keys(False)
-    assert done.returncode == 0, done.stderr
-    assert store.pixels("kept/mask.tif", tmp_path) == expected and len(store.parts("kept/mask.tif")) == CELLS
+    assert store.pixels(name, tmp_path) == expected and len(store.parts(name)) == kept
 
 
 def test_what_only_a_disk_takes_is_refused(store: Store, tmp_path: Path) -> None:
