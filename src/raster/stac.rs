@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::error::{Error, Result};
 use super::parts::{Kind, Product};
 use super::source::messages::catch;
-use super::store::Store;
+use super::store::{Store, address};
 use crate::{files, stac};
 
 /// Names this program among what made an item, and so tells items that it may replace.
@@ -249,14 +249,6 @@ fn href(folder: &Path, file: &Path) -> String {
         }
     }
     text
-}
-
-/// An object as others than GDAL name it.
-fn address(file: &Path) -> Option<PathBuf> {
-    let text = file.to_str()?;
-    let scheme =
-        |(prefix, scheme): (&str, &str)| Some(PathBuf::from(format!("{scheme}{}", text.strip_prefix(prefix)?)));
-    [("/vsis3/", "s3://"), ("/vsigs/", "gs://"), ("/vsioss/", "oss://")].into_iter().find_map(scheme)
 }
 
 /// Within which files refer to one another by relative paths: a store's bucket, or this machine.

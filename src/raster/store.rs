@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use self::objects::Scratch;
 use crate::files::{self, Temporary};
 
-pub use objects::{Quiet, age};
+pub use objects::{Quiet, address, age};
 
 /// Small uploads at a time.
 const UPLOADS: usize = 8;

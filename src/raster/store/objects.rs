@@ -12,13 +12,22 @@ use tempfile::TempDir;
 use crate::files;
 use crate::raster::source::messages::{Messages, REASONS, catch};
 
-/// Stores whose uploads end with a whole object or with none, and the condition under which they take an object only if it
-/// is the first of its name. What is kept in GDAL's memory is for tests: nobody else sees it.
-const STORES: [(&str, Option<&str>); 4] = [
-    ("/vsis3/", Some("If-None-Match=*")),
-    ("/vsigs/", Some("x-goog-if-generation-match=0")),
-    ("/vsioss/", Some("x-oss-forbid-overwrite=true")),
-    (MEMORY, None),
+/// A store whose uploads end with a whole object or with none.
+struct Kind {
+    /// What GDAL's names begin with.
+    prefix: &'static str,
+    /// What others' do.
+    scheme: Option<&'static str>,
+    /// The condition under which it takes an object only if it is the first of its name.
+    condition: Option<&'static str>,
+}
+
+const STORES: [Kind; 4] = [
+    Kind { prefix: "/vsis3/", scheme: Some("s3://"), condition: Some("If-None-Match=*") },
+    Kind { prefix: "/vsigs/", scheme: Some("gs://"), condition: Some("x-goog-if-generation-match=0") },
+    Kind { prefix: "/vsioss/", scheme: Some("oss://"), condition: Some("x-oss-forbid-overwrite=true") },
+    // For tests: nobody else sees what GDAL's memory keeps.
+    Kind { prefix: MEMORY, scheme: None, condition: None },
 ];
 const MEMORY: &str = "/vsimem/";
 
@@ -102,13 +111,19 @@ fn text(path: &Path) -> io::Result<CString> {
 }
 
 /// The store of a path, and what follows in it: a bucket, and the name of an object.
-fn split(path: &Path) -> Option<(&'static str, Option<&'static str>, &str)> {
+fn split(path: &Path) -> Option<(&'static Kind, &str)> {
     let whole = path.to_str()?;
-    STORES.iter().find_map(|(prefix, condition)| Some((*prefix, *condition, whole.strip_prefix(prefix)?)))
+    STORES.iter().find_map(|kind| Some((kind, whole.strip_prefix(kind.prefix)?)))
+}
+
+/// An object as others than GDAL name it.
+pub fn address(path: &Path) -> Option<PathBuf> {
+    let (kind, name) = split(path)?;
+    Some(PathBuf::from(format!("{}{name}", kind.scheme?)))
 }
 
 fn bucket(path: &Path) -> &str {
-    split(path).and_then(|(_, _, name)| name.split('/').next()).unwrap_or_default()
+    split(path).and_then(|(_, name)| name.split('/').next()).unwrap_or_default()
 }
 
 /// Whether an object may come to lie at a path.
@@ -116,7 +131,7 @@ fn bucket(path: &Path) -> &str {
 /// # Errors
 /// Why not, in words.
 pub fn check(path: &Path) -> Result<(), String> {
-    let Some((prefix, _, name)) = split(path) else {
+    let Some((Kind { prefix, .. }, name)) = split(path) else {
         return Err(
             "is on a virtual file system of GDAL's where files do not appear whole or not at all; write to a disk, to \
                     /vsis3/, /vsigs/ or /vsioss/"
@@ -124,10 +139,10 @@ pub fn check(path: &Path) -> Result<(), String> {
         );
     };
     let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty()).collect();
-    if name.ends_with('/') || parts.len() < if prefix == MEMORY { 1 } else { 2 } {
+    if name.ends_with('/') || parts.len() < if *prefix == MEMORY { 1 } else { 2 } {
         return Err(format!("names no object; write {prefix}BUCKET/NAME.tif"));
     }
-    if prefix == MEMORY {
+    if *prefix == MEMORY {
         return Ok(());
     }
     match entries(&files::parent(path), &file_name(path)) {
@@ -254,7 +269,7 @@ pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// `AlreadyExists` where the object is not this one.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let condition = split(path).and_then(|(_, condition, _)| condition);
+    let condition = split(path).and_then(|(kind, _)| kind.condition);
     match send(path, bytes, condition, &mut |_| true) {
         Err(e) if e.kind() == io::ErrorKind::Unsupported => put(path, bytes)?,
         // Perhaps this very one, whose answer was lost on the way.
@@ -377,7 +392,7 @@ fn reason(said: &Messages, path: &Path) -> io::Error {
     };
     let (code, message) = (of("Code"), of("Message"));
     let variables = match split(path) {
-        Some(("/vsis3/", ..)) => " (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)",
+        Some((Kind { prefix: "/vsis3/", .. }, _)) => " (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)",
         _ => "",
     };
     let words = match code.as_str() {
