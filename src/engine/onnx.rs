@@ -50,7 +50,7 @@ pub struct OnnxFile {
     /// Files beside the model that hold weights.
     external: BTreeSet<String>,
     /// Names of the outputs, in order.
-    outputs: Vec<String>,
+    pub outputs: Vec<String>,
     /// Those of them whose softmax can be left out.
     softmax: HashSet<String>,
 }
@@ -105,16 +105,10 @@ impl OnnxFile {
         Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The output of this name or index, or the first, where it ends in a softmax that can be left out of the graph.
-    pub fn softmax(&self, wanted: Option<&str>) -> Option<&str> {
-        let outputs = &self.outputs;
-        let index = |text: &str| text.parse::<usize>().ok().and_then(|k| outputs.get(k));
-        let name = match wanted {
-            None => outputs.first(),
-            Some(wanted) => outputs.iter().find(|name| *name == wanted).or_else(|| index(wanted)),
-        };
+    /// Whether an output ends in a softmax that can be left out of the graph.
+    pub fn ends_in_softmax(&self, output: &str) -> bool {
         // A changed model is read from memory, where files beside it are not found.
-        name.filter(|name| self.external.is_empty() && self.softmax.contains(*name)).map(String::as_str)
+        self.external.is_empty() && self.softmax.contains(output)
     }
 
     /// Nodes of the graph itself that are this operator.

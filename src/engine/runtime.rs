@@ -147,7 +147,7 @@ impl SessionOptions {
     /// What runs instead of a model's file; `None` where the file itself does.
     ///
     /// # Errors
-    /// A file that is no model, and Dropout that cannot be made to draw.
+    /// A file that is no model, Dropout that cannot be made to draw, and a softmax that was there before and is not now.
     fn changed(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         if !self.sampled && self.bare.is_none() {
             return Ok(None);
@@ -156,8 +156,10 @@ impl SessionOptions {
         if self.sampled {
             dropout::sample(path, &mut model)?;
         }
-        if let Some(output) = &self.bare {
-            softmax::remove(&mut model, output);
+        // Its scores would be taken for what they are not.
+        if let Some(output) = self.bare.as_ref().filter(|output| !softmax::remove(&mut model, output)) {
+            let problem = format!("has changed since it was opened: `{output}` ends in no softmax now; start again");
+            return Err(Error::model(path, problem));
         }
         Ok(Some(model.encode_to_vec()))
     }
@@ -698,6 +700,15 @@ mod tests {
             {"args":{"provider":"CUDAExecutionProvider"}},{"args":{"provider":"CUDAExecutionProvider"}}]"#;
         assert_eq!(providers_of_profile(text).as_deref(), Some("cuda,cpu"));
         assert_eq!(providers_of_profile("[]"), None);
+    }
+
+    #[test]
+    fn a_model_that_lost_its_softmax_is_not_taken_for_one_without() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+        let options = SessionOptions { bare: Some("scores".into()), ..SessionOptions::default() };
+        assert!(options.changed(&models.join("softmax4.onnx")).unwrap().is_some());
+        let error = options.changed(&models.join("logits4.onnx")).unwrap_err().to_string();
+        assert!(error.contains("has changed since it was opened"), "{error}");
     }
 
     #[test]

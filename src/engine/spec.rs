@@ -450,16 +450,16 @@ fn resolve_scaling(
     Ok(facts)
 }
 
+/// The output that is stated by its name or index, or the first.
+pub(super) fn chosen<'a, T>(outputs: &'a [T], name: impl Fn(&T) -> &str, stated: &Facts) -> Option<&'a T> {
+    let Some(Fact { value: wanted, .. }) = &stated.output_name else { return outputs.first() };
+    let index = || wanted.parse::<usize>().ok().and_then(|k| outputs.get(k));
+    outputs.iter().find(|output| name(output) == wanted).or_else(index)
+}
+
 fn resolve_output(path: &Path, metadata: &Metadata, outputs: &[Port], stated: &Facts) -> Result<OutputSpec> {
     let names = || outputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
-    let port = match &stated.output_name {
-        None => outputs.first(),
-        Some(wanted) => outputs
-            .iter()
-            .find(|p| p.name == wanted.value)
-            .or_else(|| wanted.value.parse::<usize>().ok().and_then(|k| outputs.get(k))),
-    };
-    let port = port.ok_or_else(|| {
+    let port = chosen(outputs, |port| &port.name, stated).ok_or_else(|| {
         let wanted = stated.output_name.as_ref().map_or("", |f| &f.value);
         Error::model(path, format!("has no output-name={wanted}; use one of {}, or an index from 0", names()))
     })?;

@@ -163,12 +163,13 @@ fn open_bare(
     options: &SessionOptions,
     threads: usize,
 ) -> Result<Option<Opened>> {
-    let wanted = stated.facts.output_name.as_ref().map(|name| name.value.as_str());
-    let Some(output) = onnx.softmax(wanted).filter(|_| options.providers == [Provider::Cpu]) else { return Ok(None) };
-    let options = SessionOptions { bare: Some(output.into()), ..options.clone() };
+    let output = spec::chosen(&onnx.outputs, |name| name, &stated.facts);
+    let on_cpu = options.providers == [Provider::Cpu];
+    let Some(output) = output.filter(|output| on_cpu && onnx.ends_in_softmax(output)) else { return Ok(None) };
+    let options = SessionOptions { bare: Some(output.clone()), ..options.clone() };
     let mut opened = Opened::new(path, onnx, stated, options, threads)?;
     let told = &opened.spec.output;
-    let is_it = (told.name.as_str(), told.form, told.link) == (output, Form::Probability, Link::Softmax)
+    let is_it = (&told.name, told.form, told.link) == (output, Form::Probability, Link::Softmax)
         && told.temperature.value == 1.0
         // What is smaller than the frame is enlarged as probabilities.
         && opened.output.reduction == 1
