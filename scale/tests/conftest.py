@@ -78,7 +78,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Node:
-    """A machine of a Ray cluster, as a process group of this one."""
+    """A machine of a Ray cluster, as a session of this one."""
 
     def __init__(self, folder: str, *arguments: str, before: tuple[str, ...] = ()) -> None:
         self.metrics, agent, client = free_ports(3)
@@ -91,9 +91,11 @@ class Node:
             self.process = subprocess.Popen([*ray, *arguments, *ports], stdout=log, stderr=log, start_new_session=True)
 
     def kill(self) -> None:
-        """As if its machine lost power."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """As if its machine lost power. Ray gives its actors process groups of their own."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(process.name)) == self.process.pid:
+                    os.kill(int(process.name), signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:

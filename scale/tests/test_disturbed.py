@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Cluster, command, pixels, scene
-from driving import CELLS, Watched, line, parts, request, wrapper
+from driving import CELLS, Watched, go_on, line, parts, request, stop, wrapper
 
 from onnxsegment_ray import schedule
 from onnxsegment_ray.cluster import ClusterError
@@ -104,11 +104,15 @@ def workers_of_the_tests() -> list[int]:
 
 def test_programs_that_read_json_hear_nothing_else_when_an_actor_dies(tmp_path: Path, cluster: Cluster) -> None:
     output = tmp_path / "mask.tif"
-    driver = subprocess.Popen(line(output, cluster, "--json"), stdout=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(line(output, cluster, "--json", "--workers", "1"), stdout=subprocess.PIPE, text=True)
     killed: list[int] = []
 
     def kill() -> None:
-        killed.append(parent(workers_of_the_tests()[0]))
+        workers = workers_of_the_tests()
+        stop(workers)
+        # Had it just ended a task, it is given another one meanwhile.
+        time.sleep(0.5)
+        killed.append(parent(workers[0]))
         os.kill(killed[0], signal.SIGKILL)
 
     when(lambda: len(parts(output)) > 5, kill)
@@ -121,8 +125,9 @@ def test_programs_that_read_json_hear_nothing_else_when_an_actor_dies(tmp_path: 
 def test_a_killed_actor_comes_back(tmp_path: Path, expected: bytes, cluster: Cluster) -> None:
     actors: list[int] = []
 
-    def kill(driver: Driver) -> None:
+    def kill(driver: Watched) -> None:
         def one() -> None:
+            driver.hold()
             actors.append(parent(driver.processes[0]))
             os.kill(actors[0], signal.SIGKILL)
 
@@ -139,11 +144,18 @@ def test_a_killed_actor_comes_back(tmp_path: Path, expected: bytes, cluster: Clu
 def test_a_machine_that_is_lost_costs_its_open_cells_only(tmp_path: Path, expected: bytes, cluster: Cluster) -> None:
     node = cluster.add("--num-cpus=3")
     output = tmp_path / "mask.tif"
+
+    def lose(driver: Watched) -> None:
+        def one() -> None:
+            driver.hold()
+            processes = driver.processes
+            node.kill()
+            go_on(processes)
+
+        when(lambda: len(parts(output)) > 5, one)
+
     # Of the three cores that a worker wants, each machine has room for one.
-    driver = Watched(
-        request(output, cluster, cpus=3.0),
-        lambda driver: when(lambda: len(driver.processes) == 2 and len(parts(output)) > 5, node.kill),
-    )
+    driver = Watched(request(output, cluster, cpus=3.0), lose)
     report = driver.run()
     assert report.is_whole and report.retries >= 1 and pixels(output) == expected
     assert max(driver.times.values()) == 1 and report.repeated_cells == 0
