@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 use footprints::Footprints;
 use layer::{Kind, Layer};
@@ -120,6 +121,8 @@ async fn serve(shared: Arc<Shared>, arguments: &Arguments) -> Result<()> {
         shown.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     let url = format!("http://{shown}/");
+    // Whoever has read the address may end the server.
+    let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be waited for")?;
     println!("{url}");
     std::io::stdout().flush().context("the address cannot be printed")?;
     if !bound.ip().is_loopback() {
@@ -134,7 +137,7 @@ async fn serve(shared: Arc<Shared>, arguments: &Arguments) -> Result<()> {
     }
     tokio::select! {
         served = axum::serve(listener, server::router(shared)) => served.context("the server stopped"),
-        stopped = tokio::signal::ctrl_c() => stopped.context("Ctrl-C cannot be waited for"),
+        _ = interrupt.recv() => Ok(()),
     }
 }
 
