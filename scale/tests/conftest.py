@@ -25,6 +25,8 @@ os.environ.update(
     RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_health_check_period_ms="1000",
     RAY_metrics_report_interval_ms="1000",
 )
+# What a script runs in its background ignores Ctrl-C, and so would the programs that tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SETTINGS = {"tta": "flips", "tile-size": "128", "overlap": "32", "part-size": "64,64"}
 
