@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDateTime};
 use gdal::{Dataset, Metadata};
 use serde_json::{Map, Value, json};
 
@@ -64,15 +64,19 @@ const FORMS: [&str; 3] = ["%Y:%m:%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m
 /// A moment as images and STAC items tell it, `2019:05:28 10:11:12` and `2019-05-28T10:11:12.5+02:00` among them, as RFC 3339 has it
 /// in UTC; without a zone it is taken to be UTC. `None` of what is no moment, such as TIFF's `0000:00:00 00:00:00`.
 fn utc(text: &str) -> Option<String> {
-    // Years have four digits; chrono reads others as well.
-    if !text.get(..4)?.bytes().all(|byte| byte.is_ascii_digit()) {
+    // Numbers of fixed width; chrono reads others as well, and leap seconds, which few programs know.
+    let is_fixed = |(k, byte): (usize, u8)| byte.is_ascii_digit() != [4, 7, 10, 13, 16].contains(&k);
+    if !text.get(..19)?.bytes().enumerate().all(is_fixed) || &text[17..19] == "60" {
         return None;
     }
     let zoned = |form: &str| DateTime::parse_from_str(text, &format!("{form}%#z")).map(|time| time.to_utc());
     let bare = |form: &str| NaiveDateTime::parse_from_str(text, form).map(|time| time.and_utc());
     let other = || FORMS.iter().find_map(|form| zoned(form).or_else(|_| bare(form)).ok());
-    let time: DateTime<Utc> = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).ok().or_else(other)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).ok().or_else(other)?;
+    // As precise as it is told.
+    let rest = &text[19..];
+    let fraction = &rest[..rest.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(rest.len())];
+    Some(format!("{}{fraction}Z", time.format("%Y-%m-%dT%H:%M:%S")))
 }
 
 #[cfg(test)]
@@ -100,6 +104,8 @@ mod tests {
             "2019-05-28",
             "2019-05-28 10:11:12.",
             "2019-05-28 24:00:00",
+            "2016-12-31 23:59:60",
+            "2019:05:28 1:02:03",
             "2019-05-28 10:11:12 CEST",
             "2019-05-28 10:11:1é",
             "+019-05-28 10:11:12",
